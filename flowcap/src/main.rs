@@ -1,0 +1,2 @@
+//! The flowcap command.
+fn main() {}

@@ -1,0 +1,55 @@
+//! Where frames come from: capture files of every kind, and live interfaces.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::packet::Frame;
+
+/// What a [`Source`] has to give.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// A frame.
+    Frame(Frame<'a>),
+    /// Nothing came within the time that was allowed; more may come.
+    Idle,
+    /// The input is at its end.
+    End,
+}
+
+/// A place where frames come from.
+pub trait Source: Send {
+    /// Returns the next frame; waits for it no longer than `patience`.
+    ///
+    /// A source that never has to wait (a file) ignores `patience`. After an [`Error::Damaged`] the next
+    /// call goes on with the next input, if there is one.
+    ///
+    /// # Errors
+    /// When the input is damaged or its device fails; every frame before that was returned.
+    fn next(&mut self, patience: Duration) -> Result<Next<'_>, Error>;
+
+    /// Returns what the source counted so far.
+    fn counts(&mut self) -> SourceCounts;
+
+    /// Tells whether frames come as they happen, so that waiting for a reader would lose some.
+    fn is_live(&self) -> bool {
+        false
+    }
+}
+
+/// What a source counted; 64 bit everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceCounts {
+    /// Packets that the kernel's filter accepted; live only.
+    pub kernel_received: u64,
+    /// Packets that the kernel had no room for; live only.
+    pub kernel_dropped: u64,
+    /// Packets that the interface or its driver dropped; live only.
+    pub interface_dropped: u64,
+    /// Packets of files that a filter expression did not let through.
+    pub filtered: u64,
+    /// Times outside what a [`Timestamp`](crate::time::Timestamp) can hold; they were clamped.
+    pub times_clamped: u64,
+    /// Bytes of the input files read so far, as they lie on disk.
+    pub file_bytes: u64,
+}

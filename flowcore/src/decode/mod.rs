@@ -1,0 +1,2 @@
+//! Bytes to packets.
+#![forbid(unsafe_code)]

@@ -1,0 +1,134 @@
+//! Per-flow numbers, one file each (definitions.md has the exact rules).
+//!
+//! A feature is a small state that looks at each packet of a flow, turns round with it, and ends in
+//! values with field names. To add one: a file with the three parts, and a line in the list below.
+#![forbid(unsafe_code)]
+
+mod community_id;
+mod volume;
+
+use crate::field::{Field, Scalar};
+use crate::key::Dir;
+use crate::packet::Packet;
+
+pub use community_id::CommunityId;
+pub use volume::{Volume, VolumeValues};
+
+/// The state of one per-flow number, or of a few that belong together.
+pub trait Feature: Default {
+    /// What stands in the record.
+    type Values: Values;
+
+    /// Takes a packet of the flow into account; `dir` is its direction as the flow stands now.
+    fn update(&mut self, packet: &Packet<'_>, dir: Dir, options: &FeatureOptions);
+
+    /// Swaps the directions: what counted for `src` counts for `dst` from now on, and the reverse.
+    fn turn(&mut self);
+
+    /// Starts the next slice of the flow: everything from zero, except what must carry over.
+    fn next_slice(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Returns the values of the slice so far.
+    fn finish(&self) -> Self::Values;
+
+    /// Returns how many bytes it holds outside itself.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// The values of a feature, by the names of their fields.
+pub trait Values: Clone + Send {
+    /// The fields, in the order of the record.
+    const FIELDS: &'static [Field];
+
+    /// Returns the value of `FIELDS[index]`, [`Scalar::Absent`] beyond the last.
+    fn value(&self, index: usize) -> Scalar<'_>;
+}
+
+/// What a user can set about features.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FeatureOptions {
+    /// How many payload bytes of each direction count for entropy; 0 (the default) means all.
+    pub entropy_bytes: u64,
+    /// How many packets the `splt` list holds at most; 0 (the default) means no list. Each costs 24 bytes.
+    pub splt: usize,
+}
+
+impl Default for FeatureOptions {
+    fn default() -> Self {
+        FeatureOptions { entropy_bytes: 0, splt: 0 }
+    }
+}
+
+macro_rules! features {
+    ($($field:ident: $feature:ty,)+) => {
+        /// The state of all features of one flow.
+        #[derive(Default, Debug)]
+        pub struct Features {
+            $(#[allow(missing_docs)] pub $field: $feature,)+
+        }
+
+        /// The values of all features of one flow record.
+        #[derive(Clone, Debug)]
+        pub struct FeatureValues {
+            $(#[allow(missing_docs)] pub $field: <$feature as Feature>::Values,)+
+        }
+
+        /// The fields of each feature, in the order of the record.
+        pub const FEATURE_FIELDS: &[&[Field]] =
+            &[$(<<$feature as Feature>::Values as Values>::FIELDS,)+];
+
+        impl Features {
+            /// Takes a packet into account.
+            #[inline]
+            pub fn update(&mut self, packet: &Packet<'_>, dir: Dir, options: &FeatureOptions) {
+                $(self.$field.update(packet, dir, options);)+
+            }
+
+            /// Swaps the directions.
+            pub fn turn(&mut self) {
+                $(self.$field.turn();)+
+            }
+
+            /// Starts the next slice.
+            pub fn next_slice(&mut self) {
+                $(self.$field.next_slice();)+
+            }
+
+            /// Returns the values of the slice so far.
+            pub fn finish(&self) -> FeatureValues {
+                FeatureValues { $($field: self.$field.finish(),)+ }
+            }
+
+            /// Returns how many bytes the features hold outside themselves.
+            #[inline]
+            pub fn heap_bytes(&self) -> usize {
+                0 $(+ self.$field.heap_bytes())+
+            }
+        }
+
+        impl FeatureValues {
+            /// Returns the value of `FEATURE_FIELDS[feature][index]`.
+            #[inline]
+            pub fn value(&self, feature: usize, index: usize) -> Scalar<'_> {
+                let mut nth = 0;
+                $(
+                    if feature == nth {
+                        return self.$field.value(index);
+                    }
+                    nth += 1;
+                )+
+                let _ = nth;
+                Scalar::Absent
+            }
+        }
+    };
+}
+
+features! {
+    volume: Volume,
+}

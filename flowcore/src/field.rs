@@ -1,0 +1,192 @@
+//! The words of an output: a named field and the plain value that stands in it.
+
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+
+use crate::key::Dir;
+use crate::time::Timestamp;
+
+/// A field of a record: its name, and which of the ready-made lists hold it.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The name in JSON and in CSV headers; its unit stands in it where it has one.
+    pub name: &'static str,
+    /// The ready-made lists that hold it.
+    pub lists: Lists,
+}
+
+/// The ready-made lists that a field is in (record.md); every field is in `@all`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lists {
+    /// `@core`, `@stats` and `@all`.
+    CoreAndStats,
+    /// `@core` and `@all`.
+    Core,
+    /// `@stats` and `@all`.
+    Stats,
+    /// `@all` only.
+    All,
+}
+
+impl Field {
+    /// Makes a field of `@core`, `@stats` and `@all`.
+    pub const fn core_and_stats(name: &'static str) -> Self {
+        Field { name, lists: Lists::CoreAndStats }
+    }
+
+    /// Makes a field of `@core` and `@all`.
+    pub const fn core(name: &'static str) -> Self {
+        Field { name, lists: Lists::Core }
+    }
+
+    /// Makes a field of `@stats` and `@all`.
+    pub const fn stats(name: &'static str) -> Self {
+        Field { name, lists: Lists::Stats }
+    }
+
+    /// Makes a field of `@all` only.
+    pub const fn all(name: &'static str) -> Self {
+        Field { name, lists: Lists::All }
+    }
+}
+
+/// A plain value of a field.
+///
+/// How it is written: [`Scalar::Seconds`] and [`Scalar::Micros`] hold nanoseconds and become decimal
+/// fractions without rounding; NaN and infinities of [`Scalar::Float`] are absent.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Scalar<'a> {
+    /// Unknown: no field in JSON, an empty cell in CSV.
+    Absent,
+    /// A truth value.
+    Bool(bool),
+    /// A count or number.
+    U64(u64),
+    /// A word of ours that needs no escaping anywhere.
+    Word(&'a str),
+    /// A text that came from outside: it is escaped.
+    Text(&'a str),
+    /// A number that is written as a text: a protocol without keyword.
+    NumberAsText(u8),
+    /// An address; IPv6 as RFC 5952 says.
+    Ip(IpAddr),
+    /// A point in time, RFC 3339.
+    Time(Timestamp),
+    /// Nanoseconds, written as seconds with up to nine decimals.
+    Seconds(u64),
+    /// Nanoseconds, written as microseconds with three decimals.
+    Micros(u64),
+    /// A number with up to six decimals.
+    Float(f64),
+    /// A list of packets, each a triple `[ip_length, iat_us, 1 or -1]`.
+    Packets(&'a [PacketRow]),
+}
+
+/// One packet of a list of packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PacketRow {
+    /// Length by the IP header, in bytes.
+    pub ip_len: u64,
+    /// Nanoseconds since the packet before it; 0 for the first.
+    pub iat_nanos: u64,
+    /// Its direction.
+    pub dir: Dir,
+}
+
+impl Scalar<'_> {
+    /// Wraps a number that may be unknown.
+    pub fn number<N: Into<u64>>(value: Option<N>) -> Scalar<'static> {
+        value.map_or(Scalar::Absent, |value| Scalar::U64(value.into()))
+    }
+
+    /// Wraps a count of nanoseconds, given as a float, that is written as microseconds.
+    pub fn micros(nanos: Option<f64>) -> Scalar<'static> {
+        match nanos {
+            Some(nanos) if nanos.is_finite() && nanos >= 0.0 => Scalar::Micros(nanos.round() as u64),
+            _ => Scalar::Absent,
+        }
+    }
+
+    /// Wraps a float that may be unknown.
+    pub fn float(value: Option<f64>) -> Scalar<'static> {
+        match value {
+            Some(value) if value.is_finite() => Scalar::Float(value),
+            _ => Scalar::Absent,
+        }
+    }
+}
+
+impl Serialize for Scalar<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Scalar::Absent => serializer.serialize_none(),
+            Scalar::Bool(value) => serializer.serialize_bool(value),
+            Scalar::U64(value) => serializer.serialize_u64(value),
+            Scalar::Word(text) | Scalar::Text(text) => serializer.serialize_str(text),
+            Scalar::NumberAsText(number) => serializer.collect_str(&number),
+            Scalar::Ip(addr) => serializer.collect_str(&addr),
+            Scalar::Time(time) => serializer.collect_str(&time),
+            Scalar::Seconds(nanos) => serializer.serialize_f64(nanos as f64 / 1e9),
+            Scalar::Micros(nanos) => serializer.serialize_f64(nanos as f64 / 1e3),
+            Scalar::Float(value) => serializer.serialize_f64(value),
+            Scalar::Packets(rows) => serializer.collect_seq(rows.iter().map(|row| {
+                let sign = if row.dir == Dir::Fwd { 1i8 } else { -1 };
+                (row.ip_len, row.iat_nanos as f64 / 1e3, sign)
+            })),
+        }
+    }
+}
+
+/// A short ASCII text that lives in place, for words such as `"SA---F"` and `"ShADadFf"`.
+///
+/// Holds up to `N` bytes (at most 255); what is pushed beyond is left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ShortText<const N: usize> {
+    len: u8,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> ShortText<N> {
+    /// Makes an empty text.
+    pub const fn new() -> Self {
+        assert!(N <= 255);
+        ShortText { len: 0, bytes: [0; N] }
+    }
+
+    /// Adds an ASCII character; returns whether there was room for it.
+    #[inline]
+    pub fn push(&mut self, letter: u8) -> bool {
+        let Some(place) = self.bytes.get_mut(usize::from(self.len)) else { return false };
+        *place = if letter.is_ascii() { letter } else { b'?' };
+        self.len += 1;
+        true
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// Returns the text as bytes, all of them ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Returns the text's bytes for changes in place; they must stay ASCII.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl<const N: usize> Default for ShortText<N> {
+    fn default() -> Self {
+        ShortText::new()
+    }
+}
+
+impl<const N: usize> std::fmt::Debug for ShortText<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self.as_str(), f)
+    }
+}

@@ -1,0 +1,12 @@
+//! Turns raw packets into flow records.
+
+pub mod capture;
+pub mod decode;
+pub mod error;
+pub mod feature;
+pub mod field;
+pub mod key;
+pub mod l7;
+pub mod packet;
+pub mod record;
+pub mod time;

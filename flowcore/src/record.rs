@@ -1,0 +1,474 @@
+//! The records: what flowcap writes (record.md is the contract of names, types and units).
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::error::Error;
+use crate::feature::{CommunityId, FEATURE_FIELDS, FeatureValues};
+use crate::field::{Field, Lists, Scalar};
+use crate::key::{End, FlowKey};
+use crate::l7::{App, L7Facts, Transaction};
+use crate::packet::{Labels, Tunnel};
+use crate::time::Timestamp;
+
+/// Why a flow's record was written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Silent for longer than its idle timeout.
+    Idle,
+    /// Cut by the active timeout; the flow goes on in the next slice.
+    Active,
+    /// Both sides sent FIN.
+    Fin,
+    /// A side sent RST.
+    Rst,
+    /// A new connection took the same key.
+    Reuse,
+    /// The input ended, or its time jumped back.
+    Eof,
+    /// The program was stopped.
+    Shutdown,
+    /// The table was full.
+    Resource,
+}
+
+impl EndReason {
+    /// All reasons.
+    pub const ALL: [EndReason; 8] = [
+        EndReason::Idle,
+        EndReason::Active,
+        EndReason::Fin,
+        EndReason::Rst,
+        EndReason::Reuse,
+        EndReason::Eof,
+        EndReason::Shutdown,
+        EndReason::Resource,
+    ];
+
+    /// Returns the name that stands in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EndReason::Idle => "idle",
+            EndReason::Active => "active",
+            EndReason::Fin => "fin",
+            EndReason::Rst => "rst",
+            EndReason::Reuse => "reuse",
+            EndReason::Eof => "eof",
+            EndReason::Shutdown => "shutdown",
+            EndReason::Resource => "resource",
+        }
+    }
+
+    /// Returns the flowEndReason of IPFIX (IE 136).
+    pub const fn ipfix(self) -> u8 {
+        match self {
+            EndReason::Idle => 1,
+            EndReason::Active => 2,
+            EndReason::Fin | EndReason::Rst | EndReason::Reuse => 3,
+            EndReason::Eof | EndReason::Shutdown => 4,
+            EndReason::Resource => 5,
+        }
+    }
+}
+
+/// Which rule said who the initiator is; the earlier one is the better one (definitions.md, "Direction").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Orientation {
+    /// It sent a SYN without ACK.
+    Syn,
+    /// It received a SYN-ACK.
+    SynAck,
+    /// As in the flow's previous slice.
+    Carried,
+    /// Its payload is a client's.
+    App,
+    /// Only the other end's port is a service's.
+    Port,
+    /// The other end is a multicast or broadcast address.
+    Multicast,
+    /// It sent the first packet.
+    First,
+}
+
+impl Orientation {
+    /// Returns the name that stands in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Orientation::Syn => "syn",
+            Orientation::SynAck => "syn_ack",
+            Orientation::Carried => "carried",
+            Orientation::App => "app",
+            Orientation::Port => "port",
+            Orientation::Multicast => "multicast",
+            Orientation::First => "first",
+        }
+    }
+}
+
+/// One flow, or one slice of it: what a line of output is made of.
+#[derive(Clone, Debug)]
+pub struct FlowRecord {
+    /// A stable hash of key and first time, below 2^53; the same in every slice.
+    pub flow_id: u64,
+    /// The flow's key.
+    pub key: FlowKey,
+    /// Which end of the key is the initiator.
+    pub src: End,
+    /// Community ID.
+    pub community_id: CommunityId,
+    /// The smallest packet time of this record.
+    pub first: Timestamp,
+    /// The largest packet time of this record.
+    pub last: Timestamp,
+    /// Labels of the first packet; none where there are none.
+    pub labels: Option<Arc<Labels>>,
+    /// ICMP type and code of the first packet.
+    pub icmp: Option<(u8, u8)>,
+    /// DSCP of the first packet.
+    pub dscp: u8,
+    /// The per-flow numbers.
+    pub features: FeatureValues,
+    /// The application protocol, where it is known.
+    pub app: Option<App>,
+    /// What the protocol parsers found.
+    pub l7: Option<Box<L7Facts>>,
+    /// Why the record was written.
+    pub end_reason: EndReason,
+    /// Which rule said who is src.
+    pub orientation: Orientation,
+    /// 0, 1, 2 … for the records of a flow that the active timeout cut.
+    pub slice: u32,
+    /// No slice of this flow follows.
+    pub is_final: bool,
+    /// Fields of features that were added from outside (see `FlowTable`).
+    pub extra: Vec<(&'static str, Scalar<'static>)>,
+}
+
+/// A value of a record's field: plain, or a list.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// A plain value.
+    Scalar(Scalar<'a>),
+    /// VLAN ids.
+    Vlans(&'a [u16]),
+    /// MPLS labels.
+    Mpls(&'a [u32]),
+    /// Tunnels.
+    Tunnels(&'a [Tunnel]),
+    /// DNS transactions.
+    Dns(&'a [Transaction]),
+}
+
+impl Value<'_> {
+    /// Tells whether there is nothing to write.
+    #[inline]
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Value::Scalar(scalar) => matches!(scalar, Scalar::Absent),
+            Value::Vlans(list) => list.is_empty(),
+            Value::Mpls(list) => list.is_empty(),
+            Value::Tunnels(list) => list.is_empty(),
+            Value::Dns(list) => list.is_empty(),
+        }
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Scalar(scalar) => scalar.serialize(serializer),
+            Value::Vlans(list) => list.serialize(serializer),
+            Value::Mpls(list) => list.serialize(serializer),
+            Value::Tunnels(list) => list.serialize(serializer),
+            Value::Dns(list) => list.serialize(serializer),
+        }
+    }
+}
+
+/// A column of flow records: a field, and where its value comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// The field.
+    pub field: Field,
+    from: From,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum From {
+    Record(fn(&FlowRecord) -> Value<'_>),
+    Feature(usize, usize),
+}
+
+impl Column {
+    /// Returns all columns of a flow record, in the order of the record.
+    pub fn all() -> Vec<Column> {
+        let plain = |&(field, value): &Plain| Column { field, from: From::Record(value) };
+        let features = FEATURE_FIELDS.iter().enumerate().flat_map(|(feature, fields)| {
+            fields
+                .iter()
+                .enumerate()
+                .map(move |(nth, &field)| Column { field, from: From::Feature(feature, nth) })
+        });
+        HEAD.iter().map(plain).chain(features).chain(TAIL.iter().map(plain)).collect()
+    }
+
+    /// Returns the columns that a comma-separated list names: fields, `@core`, `@stats`, `@all`.
+    ///
+    /// A name that comes twice counts once, where it comes first.
+    ///
+    /// # Errors
+    /// [`Error::UnknownField`] for a name that no field has.
+    pub fn parse(list: &str) -> Result<Vec<Column>, Error> {
+        let all = Column::all();
+        let mut chosen: Vec<Column> = Vec::new();
+        for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let wanted: Vec<&Column> = match name {
+                "@all" => all.iter().collect(),
+                "@core" => all.iter().filter(|column| column.in_core()).collect(),
+                "@stats" => all.iter().filter(|column| column.in_stats()).collect(),
+                _ => all.iter().filter(|column| column.field.name == name).collect(),
+            };
+            if wanted.is_empty() {
+                return Err(unknown_field(name, &all));
+            }
+            for column in wanted {
+                if chosen.iter().all(|other| other.field.name != column.field.name) {
+                    chosen.push(*column);
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Returns the value of this column in a record.
+    #[inline]
+    pub fn value<'r>(&self, record: &'r FlowRecord) -> Value<'r> {
+        match self.from {
+            From::Record(value) => value(record),
+            From::Feature(feature, nth) => Value::Scalar(record.features.value(feature, nth)),
+        }
+    }
+
+    fn in_core(&self) -> bool {
+        matches!(self.field.lists, Lists::Core | Lists::CoreAndStats)
+    }
+
+    fn in_stats(&self) -> bool {
+        matches!(self.field.lists, Lists::Stats | Lists::CoreAndStats)
+    }
+}
+
+fn unknown_field(name: &str, all: &[Column]) -> Error {
+    let lists = ["@core", "@stats", "@all"];
+    let names = all.iter().map(|column| column.field.name).chain(lists);
+    let nearest = names.min_by_key(|candidate| edit_distance(name, candidate)).unwrap_or("@core");
+    Error::UnknownField { name: name.to_owned(), nearest }
+}
+
+/// Levenshtein distance, by bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Serialize for FlowRecord {
+    /// Writes every field of the record that is known, as `@all` does.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for column in Column::all() {
+            let value = column.value(self);
+            if !value.is_absent() {
+                map.serialize_entry(column.field.name, &value)?;
+            }
+        }
+        for (name, value) in &self.extra {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+type Plain = (Field, fn(&FlowRecord) -> Value<'_>);
+
+fn word(text: &str) -> Value<'_> {
+    Value::Scalar(Scalar::Word(text))
+}
+
+fn number<N: Into<u64>>(value: N) -> Value<'static> {
+    Value::Scalar(Scalar::U64(value.into()))
+}
+
+fn optional<N: Into<u64>>(value: Option<N>) -> Value<'static> {
+    Value::Scalar(Scalar::number(value))
+}
+
+fn labels<T>(record: &FlowRecord, part: fn(&Labels) -> &[T]) -> &[T] {
+    record.labels.as_deref().map(part).unwrap_or_default()
+}
+
+const HEAD: &[Plain] = &[
+    (Field::core_and_stats("type"), |_| word("flow")),
+    (Field::core_and_stats("flow_id"), |r| number(r.flow_id)),
+    (Field::core_and_stats("community_id"), |r| word(r.community_id.as_str())),
+    (Field::core_and_stats("timestamp"), |r| Value::Scalar(Scalar::Time(r.first))),
+    (Field::core_and_stats("end"), |r| Value::Scalar(Scalar::Time(r.last))),
+    (Field::core_and_stats("duration"), |r| Value::Scalar(Scalar::Seconds(r.last.nanos_since(r.first)))),
+    (Field::core_and_stats("src_ip"), |r| Value::Scalar(Scalar::Ip(r.key.endpoint(r.src).addr))),
+    (Field::core_and_stats("src_port"), |r| optional(r.key.endpoint(r.src).port)),
+    (Field::core_and_stats("dst_ip"), |r| Value::Scalar(Scalar::Ip(r.key.endpoint(r.src.other()).addr))),
+    (Field::core_and_stats("dst_port"), |r| optional(r.key.endpoint(r.src.other()).port)),
+    (Field::core_and_stats("protocol"), |r| match r.key.proto().keyword() {
+        Some(keyword) => word(keyword),
+        None => Value::Scalar(Scalar::NumberAsText(r.key.proto().0)),
+    }),
+    (Field::stats("protocol_number"), |r| number(r.key.proto().0)),
+    (Field::stats("ip_version"), |r| number(r.key.ip_version())),
+    (Field::core_and_stats("icmp_type"), |r| optional(r.icmp.map(|icmp| icmp.0))),
+    (Field::core_and_stats("icmp_code"), |r| optional(r.icmp.map(|icmp| icmp.1))),
+    (Field::core_and_stats("vlan"), |r| Value::Vlans(labels(r, |l| &l.vlans))),
+    (Field::stats("mpls"), |r| Value::Mpls(labels(r, |l| &l.mpls))),
+    (Field::core_and_stats("tunnel"), |r| Value::Tunnels(labels(r, |l| &l.tunnels))),
+    (Field::core_and_stats("interface"), |r| {
+        let name = r.labels.as_deref().and_then(|labels| labels.interface.as_deref());
+        Value::Scalar(name.map_or(Scalar::Absent, Scalar::Text))
+    }),
+    (Field::core_and_stats("app"), |r| {
+        Value::Scalar(r.app.map_or(Scalar::Absent, |app| Scalar::Word(app.name())))
+    }),
+    (Field::stats("dscp"), |r| number(r.dscp)),
+];
+
+const TAIL: &[Plain] = &[
+    (Field::core_and_stats("dns_query"), |r| {
+        let first = r.l7.as_deref().and_then(|l7| l7.dns.first());
+        Value::Scalar(first.map_or(Scalar::Absent, |first| Scalar::Text(&first.query)))
+    }),
+    (Field::core("dns"), |r| Value::Dns(r.l7.as_deref().map(|l7| l7.dns.as_slice()).unwrap_or_default())),
+    (Field::core("dns_truncated"), |r| match r.l7.as_deref() {
+        Some(l7) if l7.dns_truncated => Value::Scalar(Scalar::Bool(true)),
+        _ => Value::Scalar(Scalar::Absent),
+    }),
+    (Field::core_and_stats("end_reason"), |r| word(r.end_reason.name())),
+    (Field::stats("flow_end_reason"), |r| number(r.end_reason.ipfix())),
+    (Field::core_and_stats("slice"), |r| optional(r.was_cut().then_some(r.slice))),
+    (Field::core_and_stats("final"), |r| {
+        Value::Scalar(if r.was_cut() { Scalar::Bool(r.is_final) } else { Scalar::Absent })
+    }),
+    (Field::stats("orientation"), |r| word(r.orientation.name())),
+];
+
+impl FlowRecord {
+    fn was_cut(&self) -> bool {
+        self.slice > 0 || !self.is_final
+    }
+}
+
+/// The meter's own counters (record.md, type "stats"): written at intervals and at the end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StatsRecord {
+    /// When it was written.
+    pub timestamp: Timestamp,
+    /// Seconds since the meter started.
+    pub uptime: f64,
+    /// Packets read.
+    pub packets: u64,
+    /// Wire bytes of the packets read.
+    pub bytes: u64,
+    /// Packets that the kernel's filter accepted.
+    pub kernel_received: u64,
+    /// Packets that the kernel had no room for.
+    pub kernel_dropped: u64,
+    /// Packets that the interface dropped.
+    pub interface_dropped: u64,
+    /// Packets that the pipeline had no room for; live only.
+    pub queue_dropped: u64,
+    /// Wire bytes of those.
+    pub queue_dropped_bytes: u64,
+    /// Packets of files that the filter expression did not let through; not among `packets`.
+    pub filtered: u64,
+    /// Packets without a flow, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Wire bytes of the packets without a flow.
+    pub dropped_bytes: u64,
+    /// Packets with a flow in which decoding stopped early, by reason.
+    pub stopped: BTreeMap<&'static str, u64>,
+    /// Packets that carried no time.
+    pub packets_without_time: u64,
+    /// Packets older than one before them.
+    pub packets_out_of_order: u64,
+    /// Times that were clamped to what can be held.
+    pub times_clamped: u64,
+    /// Steps back in time by more than the largest idle timeout.
+    pub time_jumps: u64,
+    /// Fragments that wait for the first one of their datagram.
+    pub fragments_held: u64,
+    /// Fragments whose first one never came.
+    pub fragments_expired: u64,
+    /// Fragments that overlapped bytes already there.
+    pub fragments_overlapping: u64,
+    /// Packets that flows have counted.
+    pub flow_packets: u64,
+    /// Wire bytes that flows have counted.
+    pub flow_bytes: u64,
+    /// Flows in the table.
+    pub flows_active: u64,
+    /// Packets of the flows in the table, slices already written left out.
+    pub flows_active_packets: u64,
+    /// Wire bytes of the flows in the table, slices already written left out.
+    pub flows_active_bytes: u64,
+    /// Flows ever opened.
+    pub flows_opened: u64,
+    /// Records by end reason.
+    pub records: BTreeMap<&'static str, u64>,
+    /// Packets in those records.
+    pub record_packets: u64,
+    /// Wire bytes in those records.
+    pub record_bytes: u64,
+    /// DNS messages read whole.
+    pub dns_whole: u64,
+    /// DNS messages read in part.
+    pub dns_partial: u64,
+    /// What was no DNS message on a DNS port, by reason.
+    pub dns_refused: BTreeMap<&'static str, u64>,
+    /// What became of the records, for each sink.
+    pub sinks: Vec<SinkStats>,
+    /// Bytes held for flows: states, payload, parsers.
+    pub memory_bytes: u64,
+}
+
+/// What became of the records that went to a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SinkStats {
+    /// The destination as the user named it.
+    pub to: String,
+    /// Records given to it.
+    pub records: u64,
+    /// Records written.
+    pub written: u64,
+    /// Records that could not be written.
+    pub failed: u64,
+}
+
+/// A record of any type, on its way to a sink.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Record<'a> {
+    /// A flow, or a slice of one.
+    Flow(&'a FlowRecord),
+    /// The meter's own counters.
+    Stats(&'a StatsRecord),
+}
