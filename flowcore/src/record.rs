@@ -8,12 +8,12 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
-use crate::feature::{CommunityId, FEATURE_FIELDS, FeatureValues};
+use crate::feature::{CommunityId, FEATURE_FIELDS, FeatureValues, Values};
 use crate::field::{Field, Lists, Scalar};
 use crate::key::{End, FlowKey};
 use crate::l7::{App, L7Facts, Transaction};
 use crate::packet::{Labels, Tunnel};
-use crate::time::Timestamp;
+use crate::time::{TableTime, Timestamp};
 
 /// Why a flow's record was written.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -145,8 +145,28 @@ pub struct FlowRecord {
     pub slice: u32,
     /// No slice of this flow follows.
     pub is_final: bool,
-    /// Fields of features that were added from outside (see `FlowTable`).
-    pub extra: Vec<(&'static str, Scalar<'static>)>,
+    /// The table time at which it was due; with flow_id and slice it gives the order of replay.
+    pub due: TableTime,
+    /// Values of a feature that was added from outside (see [`Column::added`]).
+    pub extra: Option<Arc<dyn AddedValues>>,
+}
+
+/// The values of a feature that was added from outside.
+pub trait AddedValues: Send + Sync + std::fmt::Debug {
+    /// Returns the fields.
+    fn fields(&self) -> &'static [Field];
+    /// Returns the value of the field at `index`.
+    fn value(&self, index: usize) -> Scalar<'_>;
+}
+
+impl<V: Values + Sync + std::fmt::Debug> AddedValues for V {
+    fn fields(&self) -> &'static [Field] {
+        V::FIELDS
+    }
+
+    fn value(&self, index: usize) -> Scalar<'_> {
+        Values::value(self, index)
+    }
 }
 
 /// A value of a record's field: plain, or a list.
@@ -202,9 +222,16 @@ pub struct Column {
 enum From {
     Record(fn(&FlowRecord) -> Value<'_>),
     Feature(usize, usize),
+    Added(usize),
 }
 
 impl Column {
+    /// Returns the columns of a feature that was added to a flow table from outside.
+    pub fn added<V: Values>() -> Vec<Column> {
+        let columns = V::FIELDS.iter().enumerate();
+        columns.map(|(nth, &field)| Column { field, from: From::Added(nth) }).collect()
+    }
+
     /// Returns all columns of a flow record, in the order of the record.
     pub fn all() -> Vec<Column> {
         let plain = |&(field, value): &Plain| Column { field, from: From::Record(value) };
@@ -251,6 +278,9 @@ impl Column {
         match self.from {
             From::Record(value) => value(record),
             From::Feature(feature, nth) => Value::Scalar(record.features.value(feature, nth)),
+            From::Added(nth) => {
+                Value::Scalar(record.extra.as_deref().map_or(Scalar::Absent, |extra| extra.value(nth)))
+            }
         }
     }
 
@@ -295,8 +325,10 @@ impl Serialize for FlowRecord {
                 map.serialize_entry(column.field.name, &value)?;
             }
         }
-        for (name, value) in &self.extra {
-            map.serialize_entry(name, value)?;
+        if let Some(extra) = self.extra.as_deref() {
+            for (nth, field) in extra.fields().iter().enumerate() {
+                map.serialize_entry(field.name, &extra.value(nth))?;
+            }
         }
         map.end()
     }

@@ -48,6 +48,25 @@ pub trait Values: Clone + Send {
     fn value(&self, index: usize) -> Scalar<'_>;
 }
 
+/// No feature: what a table adds to the built-in ones if nothing is asked for.
+impl Feature for () {
+    type Values = ();
+
+    fn update(&mut self, _: &Packet<'_>, _: Dir, _: &FeatureOptions) {}
+
+    fn turn(&mut self) {}
+
+    fn finish(&self) {}
+}
+
+impl Values for () {
+    const FIELDS: &'static [Field] = &[];
+
+    fn value(&self, _: usize) -> Scalar<'_> {
+        Scalar::Absent
+    }
+}
+
 /// What a user can set about features.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
