@@ -95,6 +95,7 @@ pub trait Reason: Copy + 'static {
     fn index(self) -> usize;
 }
 
+/// Makes an enum of reasons, with their names.
 macro_rules! reasons {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$about])*
@@ -102,7 +103,7 @@ macro_rules! reasons {
         #[non_exhaustive]
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
-        impl Reason for $name {
+        impl $crate::error::Reason for $name {
             const ALL: &'static [Self] = &[$($name::$variant),+];
 
             fn name(self) -> &'static str {
@@ -115,6 +116,8 @@ macro_rules! reasons {
         }
     };
 }
+
+pub(crate) use reasons;
 
 reasons! {
     /// Why a packet belongs to no flow: no IP header could be read in it.

@@ -9,4 +9,7 @@ pub mod key;
 pub mod l7;
 pub mod packet;
 pub mod record;
+pub mod shard;
+pub mod table;
 pub mod time;
+

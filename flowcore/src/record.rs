@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::error::Error;
+use crate::error::{Error, Reason, reasons};
 use crate::feature::{CommunityId, FEATURE_FIELDS, FeatureValues, Values};
 use crate::field::{Field, Lists, Scalar};
 use crate::key::{End, FlowKey};
@@ -15,55 +15,29 @@ use crate::l7::{App, L7Facts, Transaction};
 use crate::packet::{Labels, Tunnel};
 use crate::time::{TableTime, Timestamp};
 
-/// Why a flow's record was written.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum EndReason {
-    /// Silent for longer than its idle timeout.
-    Idle,
-    /// Cut by the active timeout; the flow goes on in the next slice.
-    Active,
-    /// Both sides sent FIN.
-    Fin,
-    /// A side sent RST.
-    Rst,
-    /// A new connection took the same key.
-    Reuse,
-    /// The input ended, or its time jumped back.
-    Eof,
-    /// The program was stopped.
-    Shutdown,
-    /// The table was full.
-    Resource,
+reasons! {
+    /// Why a flow's record was written.
+    EndReason {
+        /// Silent for longer than its idle timeout.
+        Idle = "idle",
+        /// Cut by the active timeout; the flow goes on in the next slice.
+        Active = "active",
+        /// Both sides sent FIN.
+        Fin = "fin",
+        /// A side sent RST.
+        Rst = "rst",
+        /// A new connection took the same key.
+        Reuse = "reuse",
+        /// The input ended, or its time jumped back.
+        Eof = "eof",
+        /// The program was stopped.
+        Shutdown = "shutdown",
+        /// The table was full.
+        Resource = "resource",
+    }
 }
 
 impl EndReason {
-    /// All reasons.
-    pub const ALL: [EndReason; 8] = [
-        EndReason::Idle,
-        EndReason::Active,
-        EndReason::Fin,
-        EndReason::Rst,
-        EndReason::Reuse,
-        EndReason::Eof,
-        EndReason::Shutdown,
-        EndReason::Resource,
-    ];
-
-    /// Returns the name that stands in records.
-    pub const fn name(self) -> &'static str {
-        match self {
-            EndReason::Idle => "idle",
-            EndReason::Active => "active",
-            EndReason::Fin => "fin",
-            EndReason::Rst => "rst",
-            EndReason::Reuse => "reuse",
-            EndReason::Eof => "eof",
-            EndReason::Shutdown => "shutdown",
-            EndReason::Resource => "resource",
-        }
-    }
-
     /// Returns the flowEndReason of IPFIX (IE 136).
     pub const fn ipfix(self) -> u8 {
         match self {
@@ -159,7 +133,7 @@ pub trait AddedValues: Send + Sync + std::fmt::Debug {
     fn value(&self, index: usize) -> Scalar<'_>;
 }
 
-impl<V: Values + Sync + std::fmt::Debug> AddedValues for V {
+impl<V: Values> AddedValues for V {
     fn fields(&self) -> &'static [Field] {
         V::FIELDS
     }
@@ -448,6 +422,8 @@ pub struct StatsRecord {
     pub time_jumps: u64,
     /// Fragments that wait for the first one of their datagram.
     pub fragments_held: u64,
+    /// Wire bytes of those.
+    pub fragments_held_bytes: u64,
     /// Fragments whose first one never came.
     pub fragments_expired: u64,
     /// Fragments that overlapped bytes already there.

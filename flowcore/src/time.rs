@@ -122,6 +122,11 @@ pub struct TableTime {
     pub time: Timestamp,
 }
 
+impl TableTime {
+    /// The earliest table time there is.
+    pub const START: TableTime = TableTime { epoch: 0, time: Timestamp::MIN };
+}
+
 /// Turns packet times into table time.
 ///
 /// Table time never goes back, except when a packet is older by more than `jump`:

@@ -40,7 +40,7 @@ pub trait Feature: Default {
 }
 
 /// The values of a feature, by the names of their fields.
-pub trait Values: Clone + Send {
+pub trait Values: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The fields, in the order of the record.
     const FIELDS: &'static [Field];
 

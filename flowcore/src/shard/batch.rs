@@ -1,0 +1,125 @@
+//! A batch of packets on its way to a shard: facts in rows, payload bytes in one arena, all reused.
+
+use crate::packet::{Facts, Labels, Message, Packet};
+use crate::time::TableTime;
+
+/// Packets of one shard, in capture order.
+#[derive(Default)]
+pub(super) struct Batch {
+    rows: Vec<Row>,
+    bytes: Vec<u8>,
+    /// Distinct runs of labels; those beyond `labels_used` are kept for their memory.
+    labels: Vec<Labels>,
+    labels_used: usize,
+    no_labels: Labels,
+    /// Table time after the last packet.
+    pub(super) now: TableTime,
+    /// The shard is to report its counters after this batch.
+    pub(super) report: bool,
+}
+
+struct Row {
+    facts: Facts,
+    payload: Span,
+    message: Option<MessageSpan>,
+    /// Place in `labels`, counted from 1; 0 for none.
+    labels: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+struct MessageSpan {
+    span: Span,
+    seq: u32,
+    complete: bool,
+}
+
+impl Batch {
+    /// Copies a packet in.
+    #[inline]
+    pub(super) fn push(&mut self, packet: &Packet<'_>) {
+        let payload = self.store(packet.payload);
+        let message = packet.message.map(|message| {
+            let same = std::ptr::eq(message.bytes, packet.payload);
+            let span = if same { payload } else { self.store(message.bytes) };
+            MessageSpan { span, seq: message.seq, complete: message.complete }
+        });
+        let labels = if packet.labels.is_empty() { 0 } else { self.store_labels(packet.labels) };
+        self.rows.push(Row { facts: *packet.facts, payload, message, labels });
+    }
+
+    /// Returns the packets in the order in which they came.
+    #[inline]
+    pub(super) fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
+        self.rows.iter().map(|row| Packet {
+            facts: &row.facts,
+            payload: self.span(row.payload),
+            message: row.message.as_ref().map(|message| Message {
+                bytes: self.span(message.span),
+                seq: message.seq,
+                complete: message.complete,
+            }),
+            labels: match row.labels {
+                0 => &self.no_labels,
+                nth => &self.labels[nth as usize - 1],
+            },
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Returns the wire bytes of all packets.
+    pub(super) fn wire_bytes(&self) -> u64 {
+        self.rows.iter().map(|row| u64::from(row.facts.wire_len)).sum()
+    }
+
+    /// Tells whether the batch has reached the size at which it is sent.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() >= MOST_PACKETS || self.bytes.len() >= MOST_BYTES
+    }
+
+    /// Empties the batch and keeps its memory, unless a huge packet made it unusually large.
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(2 * MOST_BYTES);
+        self.labels_used = 0;
+        self.report = false;
+    }
+
+    #[inline]
+    fn store(&mut self, bytes: &[u8]) -> Span {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        Span { start, len: bytes.len() as u32 }
+    }
+
+    #[inline]
+    fn span(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..][..span.len as usize]
+    }
+
+    fn store_labels(&mut self, labels: &Labels) -> u32 {
+        let last = self.labels_used.checked_sub(1).map(|last| &self.labels[last]);
+        if last != Some(labels) {
+            match self.labels.get_mut(self.labels_used) {
+                Some(place) => place.clone_from(labels),
+                None => self.labels.push(labels.clone()),
+            }
+            self.labels_used += 1;
+        }
+        self.labels_used as u32
+    }
+}
+
+/// Packets per batch: smaller ones lose to parking and waking threads, larger ones leave the cache.
+const MOST_PACKETS: usize = 1024;
+/// Payload bytes per batch.
+const MOST_BYTES: usize = 256 << 10;

@@ -1,0 +1,192 @@
+//! Threads: a router that gives each packet to the shard of its flow, one table per shard, and the merge of
+//! what they write.
+//!
+//! All packets of a biflow reach one shard in capture order, so that a shard owns its table and no lock is on
+//! a packet's way. Whenever a batch is sent, every shard is told the table time; so the merge always knows
+//! how far each of them has come, and no shard waits for another for want of input.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod merge;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::error::Error;
+use crate::packet::Packet;
+use crate::record::EndReason;
+use crate::table::TableOptions;
+use crate::time::TableTime;
+
+use batch::Batch;
+pub use merge::{Merge, Merged, ShardReport};
+use worker::Worker;
+
+/// What happens to packets when a shard does not keep up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenFull {
+    /// The reader waits: replay.
+    Wait,
+    /// The packets are dropped and counted: live capture must go on.
+    Drop,
+}
+
+/// The reader's side: takes packets and gives them to the shards.
+pub struct Router {
+    lanes: Vec<Lane>,
+    when_full: WhenFull,
+    now: TableTime,
+    dropped: Dropped,
+}
+
+/// Packets that shards had no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Packets.
+    pub packets: u64,
+    /// Their wire bytes.
+    pub bytes: u64,
+}
+
+/// The way to one shard.
+struct Lane {
+    batch: Batch,
+    to_shard: Sender<Input>,
+    emptied: Receiver<Batch>,
+}
+
+/// What a shard is sent.
+enum Input {
+    Batch(Batch),
+    End(EndReason),
+}
+
+/// Starts `count` shards (at least one); each has an equal part of the table's limits.
+///
+/// # Errors
+/// [`Error::Internal`] if a thread cannot be started.
+pub fn start(
+    count: usize,
+    options: &TableOptions,
+    when_full: WhenFull,
+) -> Result<(Router, Merge, Vec<JoinHandle<()>>), Error> {
+    let count = count.max(1);
+    let mut options = options.clone();
+    options.max_flows = options.max_flows.div_ceil(count);
+    options.max_memory /= count as u64;
+    let (mut lanes, mut outputs, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    for nth in 0..count {
+        let (to_shard, from_router) = bounded(BATCHES_IN_FLIGHT);
+        let (give_back, emptied) = bounded(BATCHES_IN_FLIGHT + 2);
+        let (to_merge, output) = bounded(CHUNKS_IN_FLIGHT);
+        let (give_back_chunk, emptied_chunks) = bounded(CHUNKS_IN_FLIGHT + 2);
+        let worker = Worker::new(&options, to_merge, emptied_chunks);
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{nth}"))
+            .spawn(move || worker.run(&from_router, &give_back))
+            .map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
+        threads.push(thread);
+        lanes.push(Lane { batch: Batch::default(), to_shard, emptied });
+        outputs.push((output, give_back_chunk));
+    }
+    let router = Router { lanes, when_full, now: TableTime::default(), dropped: Dropped::default() };
+    Ok((router, Merge::new(outputs), threads))
+}
+
+impl Router {
+    /// Takes a packet on its way to the shard of its flow.
+    #[inline]
+    pub fn send(&mut self, packet: &Packet<'_>) {
+        let lanes = self.lanes.len();
+        let nth = if lanes == 1 { 0 } else { pick(packet.key.stable_hash(SHARD_SALT), lanes) };
+        let lane = &mut self.lanes[nth];
+        lane.batch.push(packet);
+        self.now = packet.table_time;
+        if lane.batch.is_full() {
+            self.flush();
+        }
+    }
+
+    /// Tells all shards the time, and sends what waits to be sent.
+    pub fn tick(&mut self, now: TableTime) {
+        self.now = now;
+        self.flush();
+    }
+
+    /// Sends what waits to be sent, and asks each shard to report its counters behind it.
+    pub fn ask_for_report(&mut self) {
+        for lane in &mut self.lanes {
+            lane.batch.report = true;
+        }
+        self.flush();
+    }
+
+    /// Tells whether packets wait to be sent.
+    pub fn holds_packets(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.batch.len() > 0)
+    }
+
+    /// Returns what was dropped.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// Ends the input: the shards write all flows they hold, with this reason, and stop.
+    pub fn finish(mut self, reason: EndReason) -> Dropped {
+        self.flush();
+        for lane in &self.lanes {
+            // A shard that is gone has panicked; the merge reports that.
+            let _ = lane.to_shard.send(Input::End(reason));
+        }
+        self.dropped
+    }
+
+    /// Sends every lane's batch, also the empty ones, for the time they carry.
+    ///
+    /// First to all that have room, then, waiting, to the others: so a shard that the reader waits for never
+    /// waits in turn for one that was not told the time.
+    fn flush(&mut self) {
+        let mut late = Vec::new();
+        for lane in &mut self.lanes {
+            let mut batch = lane.emptied.try_recv().unwrap_or_default();
+            std::mem::swap(&mut batch, &mut lane.batch);
+            batch.now = self.now;
+            match lane.to_shard.try_send(Input::Batch(batch)) {
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                Err(TrySendError::Full(input)) if self.when_full == WhenFull::Wait => {
+                    late.push((lane.to_shard.clone(), input));
+                }
+                Err(TrySendError::Full(Input::Batch(mut batch))) => {
+                    self.dropped.packets += batch.len() as u64;
+                    self.dropped.bytes += batch.wire_bytes();
+                    let report = batch.report;
+                    batch.clear();
+                    lane.batch = batch;
+                    lane.batch.report = report;
+                }
+                Err(TrySendError::Full(Input::End(_))) => {}
+            }
+        }
+        for (to_shard, input) in late {
+            let _ = to_shard.send(input);
+        }
+    }
+}
+
+/// Maps a hash to one of `count` shards by its upper bits.
+#[inline]
+fn pick(hash: u64, count: usize) -> usize {
+    ((u128::from(hash) * count as u128) >> 64) as usize
+}
+
+/// Sets the shard's hash apart from that of flow ids.
+const SHARD_SALT: u64 = 0x5368_6172_6400_0001;
+/// Batches that wait for a shard; each holds up to 256 KiB of payload.
+const BATCHES_IN_FLIGHT: usize = 16;
+/// Chunks of records that wait for the merge.
+const CHUNKS_IN_FLIGHT: usize = 4;

@@ -1,0 +1,116 @@
+//! A shard's thread: one table, fed by batches.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::merge::{Chunk, ShardReport};
+use super::{Batch, Input};
+use crate::record::{EndReason, FlowRecord};
+use crate::table::{FlowTable, TableOptions};
+use crate::time::TableTime;
+
+/// A table and the way out of it.
+pub(super) struct Worker {
+    table: FlowTable,
+    out: Out,
+}
+
+/// Collects records into chunks and sends them.
+struct Out {
+    chunk: Chunk,
+    to_merge: Sender<Chunk>,
+    emptied: Receiver<Vec<FlowRecord>>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        options: &TableOptions,
+        to_merge: Sender<Chunk>,
+        emptied: Receiver<Vec<FlowRecord>>,
+    ) -> Self {
+        Worker {
+            table: FlowTable::new(options.clone()),
+            out: Out { chunk: Chunk::new(Vec::new(), TableTime::START), to_merge, emptied },
+        }
+    }
+
+    /// Works until the input ends; a panic is reported, and what the table held is written as far as it can be.
+    pub(super) fn run(mut self, input: &Receiver<Input>, give_back: &Sender<Batch>) {
+        let ran = catch_unwind(AssertUnwindSafe(|| self.work(input, give_back)));
+        let reason = match ran {
+            Ok(reason) => reason,
+            Err(_) => {
+                self.out.chunk.panicked = true;
+                EndReason::Shutdown
+            }
+        };
+        let drained = catch_unwind(AssertUnwindSafe(|| {
+            self.table.drain(reason, |record| self.out.push(record));
+        }));
+        self.out.chunk.panicked |= drained.is_err();
+        self.report(true);
+        self.out.chunk.last = true;
+        self.out.send();
+    }
+
+    fn work(&mut self, input: &Receiver<Input>, give_back: &Sender<Batch>) -> EndReason {
+        for input in input {
+            let mut batch = match input {
+                Input::Batch(batch) => batch,
+                Input::End(reason) => return reason,
+            };
+            for packet in batch.packets() {
+                self.table.ingest(&packet, |record| self.out.push(record));
+            }
+            self.table.expire(batch.now, |record| self.out.push(record));
+            if batch.report {
+                self.report(false);
+            }
+            let settled = self.table.settled();
+            if self.out.has_news() || settled != self.out.chunk.settled {
+                self.out.chunk.settled = settled;
+                self.out.send();
+            }
+            batch.clear();
+            let _ = give_back.try_send(batch);
+        }
+        EndReason::Shutdown
+    }
+
+    fn report(&mut self, is_last: bool) {
+        let (open_packets, open_bytes) = self.table.open_volume();
+        self.out.chunk.report = Some(Box::new(ShardReport {
+            counts: self.table.counts().clone(),
+            open_flows: self.table.len() as u64,
+            open_packets,
+            open_bytes,
+            memory: self.table.memory(),
+            is_last,
+        }));
+    }
+}
+
+impl Out {
+    #[inline]
+    fn push(&mut self, record: FlowRecord) {
+        self.chunk.records.push(record);
+        if self.chunk.records.len() == RECORDS_PER_CHUNK {
+            self.send();
+        }
+    }
+
+    fn has_news(&self) -> bool {
+        !self.chunk.records.is_empty() || self.chunk.report.is_some()
+    }
+
+    /// Sends the chunk; the next one goes on from the same settled time.
+    fn send(&mut self) {
+        let records = self.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(RECORDS_PER_CHUNK));
+        let next = Chunk::new(records, self.chunk.settled);
+        // A merge that is gone wants no more records.
+        let _ = self.to_merge.send(std::mem::replace(&mut self.chunk, next));
+    }
+}
+
+const RECORDS_PER_CHUNK: usize = 256;

@@ -1,0 +1,301 @@
+//! One flow: its state between packets, and the record it ends in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::direction::{self, Evidence};
+use super::options::TableOptions;
+use super::wheel::Link;
+use crate::feature::{CommunityId, Feature, Features, Values};
+use crate::key::{Dir, End, FlowKey};
+use crate::l7::{Conversation, L7Counts};
+use crate::packet::{Labels, Packet, TcpFlags};
+use crate::record::{EndReason, FlowRecord, Orientation};
+use crate::time::{TableTime, Timestamp};
+
+/// The state of a flow.
+pub(super) struct Flow<X> {
+    pub(super) key: FlowKey,
+    pub(super) tag: u32,
+    src: End,
+    first_sender: End,
+    orientation: Orientation,
+    /// Better evidence has turned it round; that happens once.
+    turned: bool,
+    /// One packet so far, or a TCP handshake that is not complete: the first to go when the table is full.
+    pub(super) young: bool,
+    flow_id: u64,
+    slice: u32,
+    /// Time of the packet that opened the slice.
+    opened: Timestamp,
+    /// Smallest and largest packet time of the slice.
+    first: Timestamp,
+    last: Timestamp,
+    /// Largest packet time of the flow.
+    newest: Timestamp,
+    /// Table time of the latest packet.
+    touched: Timestamp,
+    closing: Option<Closing>,
+    fins: u8,
+    last_syn: Option<u32>,
+    icmp: Option<(u8, u8)>,
+    dscp: u8,
+    labels: Option<Arc<Labels>>,
+    /// Bytes held outside, as of the latest packet.
+    pub(super) heap: u32,
+    pub(super) parked: u16,
+    pub(super) in_wheel: Link,
+    pub(super) in_young: Link,
+    features: Features,
+    l7: Conversation,
+    extra: X,
+}
+
+/// How and when a TCP flow was closed.
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    reason: EndReason,
+    at: Timestamp,
+}
+
+/// What a packet means for the flow that its key names.
+pub(super) enum Fate {
+    /// It belongs to the flow.
+    Goes,
+    /// It belongs to the flow's next slice.
+    Cuts,
+    /// The flow has ended, for this reason and at this table time; the packet opens a new one.
+    Ended(EndReason, Timestamp),
+}
+
+impl<X: Feature> Flow<X> {
+    /// Makes the flow that a packet opens; the packet itself is still to be counted by [`Flow::count`].
+    pub(super) fn open(packet: &Packet<'_>, tag: u32, labels: Option<Arc<Labels>>) -> Self {
+        let Evidence { rule, src } = direction::first_packet(packet.facts);
+        let time = packet.time;
+        Flow {
+            key: packet.key,
+            tag,
+            src: if packet.key.ends_equal() { End::Low } else { src },
+            first_sender: packet.sender,
+            orientation: rule,
+            turned: false,
+            young: true,
+            flow_id: packet.key.stable_hash(time.as_nanos() as u64) >> 11,
+            slice: 0,
+            opened: time,
+            first: time,
+            last: time,
+            newest: time,
+            touched: packet.table_time.time,
+            closing: None,
+            fins: 0,
+            last_syn: None,
+            icmp: packet.icmp,
+            dscp: packet.dscp,
+            labels,
+            heap: 0,
+            parked: 0,
+            in_wheel: Link::NONE,
+            in_young: Link::NONE,
+            features: Features::default(),
+            l7: Conversation::default(),
+            extra: X::default(),
+        }
+    }
+
+    /// Tells what a packet of this key means for the flow.
+    #[inline]
+    pub(super) fn fate(&self, packet: &Packet<'_>, options: &TableOptions) -> Fate {
+        let now = packet.table_time.time;
+        if let Some(reason) = self.ended(now, options) {
+            return Fate::Ended(reason, self.due(options));
+        }
+        if let Some(tcp) = packet.tcp
+            && tcp.flags.is_syn()
+            && self.last_syn != Some(tcp.seq)
+        {
+            if let Some(closing) = self.closing {
+                return Fate::Ended(closing.reason, now);
+            }
+            if now.nanos_since(self.newest) >= LINGER {
+                return Fate::Ended(EndReason::Reuse, now);
+            }
+        }
+        match options.active {
+            Some(active) if exceeds(now.nanos_since(self.opened), active) => Fate::Cuts,
+            _ => Fate::Goes,
+        }
+    }
+
+    /// Returns why the flow has ended by a table time, if it has.
+    #[inline]
+    pub(super) fn ended(&self, now: Timestamp, options: &TableOptions) -> Option<EndReason> {
+        if let Some(closing) = self.closing
+            && now.nanos_since(closing.at) > LINGER
+        {
+            return Some(closing.reason);
+        }
+        exceeds(now.nanos_since(self.newest), options.idle.of(self.key.proto()))
+            .then(|| self.end_reason(EndReason::Idle))
+    }
+
+    /// Returns the reason of a flow that ends for want of packets, room or input.
+    pub(super) fn end_reason(&self, otherwise: EndReason) -> EndReason {
+        self.closing.map_or(otherwise, |closing| closing.reason)
+    }
+
+    /// Returns the table time at which the flow ends if nothing more comes.
+    pub(super) fn due(&self, options: &TableOptions) -> Timestamp {
+        let idle = options.idle.of(self.key.proto()).as_nanos().min(u128::from(u64::MAX)) as u64;
+        let idle = self.newest.saturating_add_nanos(idle).max(self.touched);
+        match self.closing {
+            Some(closing) => idle.min(closing.at.saturating_add_nanos(LINGER)),
+            None => idle,
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Returns what stands behind the due time in the order of replay.
+    pub(super) fn order(&self) -> (u64, u32) {
+        (self.flow_id, self.slice)
+    }
+
+    /// Counts a packet in every number of the flow; `opens` says that it is the flow's first one.
+    #[inline]
+    pub(super) fn count(
+        &mut self,
+        packet: &Packet<'_>,
+        opens: bool,
+        options: &TableOptions,
+        l7_counts: &mut L7Counts,
+    ) {
+        self.first = self.first.min(packet.time);
+        self.last = self.last.max(packet.time);
+        self.newest = self.newest.max(packet.time);
+        self.touched = packet.table_time.time;
+        if !opens && let Some(evidence) = direction::handshake(packet.facts) {
+            self.follow(evidence, opens);
+        }
+        if packet.message.is_some()
+            && let Some(client) = self.l7.read(packet, self.dir(packet.sender), l7_counts)
+        {
+            let src = if client == Dir::Fwd { self.src } else { self.src.other() };
+            self.follow(Evidence { rule: Orientation::App, src }, opens);
+        }
+        let dir = self.dir(packet.sender);
+        self.features.update(packet, dir, &options.features);
+        self.extra.update(packet, dir, &options.features);
+        match packet.tcp {
+            Some(tcp) => {
+                self.young &= opens || tcp.flags.intersects(TcpFlags::SYN | TcpFlags::RST);
+                if tcp.flags.is_syn() {
+                    self.last_syn = Some(tcp.seq);
+                }
+                self.close(tcp.flags, packet);
+            }
+            None => self.young &= opens,
+        }
+    }
+
+    /// Returns by how much the bytes held outside have changed since the last call.
+    #[inline]
+    pub(super) fn measure(&mut self) -> i64 {
+        let heap = self.features.heap_bytes() + self.extra.heap_bytes() + self.l7.heap_bytes();
+        let before = std::mem::replace(&mut self.heap, u32::try_from(heap).unwrap_or(u32::MAX));
+        i64::from(self.heap) - i64::from(before)
+    }
+
+    /// Returns the packets and wire bytes of the slice so far.
+    pub(super) fn volume(&self) -> (u64, u64) {
+        let volume = self.features.volume.finish();
+        (volume.src.packets + volume.dst.packets, volume.src.bytes + volume.dst.bytes)
+    }
+
+    /// Ends the slice at a packet that belongs to the next one.
+    pub(super) fn cut(&mut self, packet: &Packet<'_>, options: &TableOptions) -> FlowRecord {
+        let record = self.record(EndReason::Active, packet.table_time, options);
+        self.features.next_slice();
+        self.extra.next_slice();
+        self.slice += 1;
+        self.orientation = self.orientation.min(Orientation::Carried);
+        (self.opened, self.first, self.last) = (packet.time, packet.time, packet.time);
+        record
+    }
+
+    /// Writes the record of the slice so far; for any reason but [`EndReason::Active`] it is the last one.
+    pub(super) fn record(&mut self, reason: EndReason, due: TableTime, options: &TableOptions) -> FlowRecord {
+        let is_final = reason != EndReason::Active;
+        FlowRecord {
+            flow_id: self.flow_id,
+            key: self.key,
+            src: self.src,
+            community_id: CommunityId::new(&self.key, self.first_sender, self.icmp, options.community_seed),
+            first: self.first,
+            last: self.last,
+            labels: self.labels.clone(),
+            icmp: self.icmp,
+            dscp: self.dscp,
+            features: self.features.finish(),
+            app: self.l7.app(),
+            l7: self.l7.finish(is_final),
+            end_reason: reason,
+            orientation: self.orientation,
+            slice: self.slice,
+            is_final,
+            due,
+            extra: if X::Values::FIELDS.is_empty() { None } else { Some(Arc::new(self.extra.finish())) },
+        }
+    }
+
+    #[inline]
+    fn dir(&self, sender: End) -> Dir {
+        if sender == self.src { Dir::Fwd } else { Dir::Rev }
+    }
+
+    /// Takes better evidence of who the initiator is; turns the flow round if it must and still may.
+    fn follow(&mut self, evidence: Evidence, opens: bool) {
+        if evidence.rule >= self.orientation {
+            return;
+        }
+        if evidence.src != self.src && !self.key.ends_equal() {
+            if self.turned || self.slice > 0 {
+                return;
+            }
+            self.src = evidence.src;
+            self.l7.turn();
+            // The first packet turns nothing: the numbers have not begun yet.
+            if !opens {
+                self.turned = true;
+                self.features.turn();
+                self.extra.turn();
+            }
+        }
+        self.orientation = evidence.rule;
+    }
+
+    fn close(&mut self, flags: TcpFlags, packet: &Packet<'_>) {
+        if flags.contains(TcpFlags::FIN) {
+            self.fins |= 1 << packet.sender as u8;
+        }
+        if self.closing.is_some() {
+            return;
+        }
+        let at = packet.table_time.time;
+        if flags.contains(TcpFlags::RST) {
+            self.closing = Some(Closing { reason: EndReason::Rst, at });
+        } else if self.fins == 0b11 {
+            self.closing = Some(Closing { reason: EndReason::Fin, at });
+        }
+    }
+}
+
+fn exceeds(nanos: u64, timeout: Duration) -> bool {
+    u128::from(nanos) > timeout.as_nanos()
+}
+
+/// How long a closed flow still takes packets, and how long one must be silent for a new SYN to end it.
+const LINGER: u64 = 5_000_000_000;

@@ -1,0 +1,380 @@
+//! The flow table: packets in, flow records out, without threads, files or clocks.
+//!
+//! A table is told the time by the packets themselves (their table time) and, while none come, by
+//! [`FlowTable::expire`]. Whatever the moment of the sweep, the records are the same: an end is decided by
+//! times alone (definitions.md, "End of a flow").
+#![forbid(unsafe_code)]
+
+mod direction;
+mod flow;
+mod options;
+mod store;
+mod wheel;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::error::Counters;
+use crate::feature::Feature;
+use crate::l7::L7Counts;
+use crate::packet::{Labels, Packet};
+use crate::record::{EndReason, FlowRecord};
+use crate::time::{TableTime, Timestamp};
+
+use flow::{Fate, Flow};
+pub use options::{IdleTimeouts, TableOptions};
+use store::{Store, WheelLinks, YoungLinks};
+use wheel::{List, Wheel, slot_of, slot_start};
+
+/// A table of open flows.
+///
+/// Records leave through the `out` that each call is given, in the order of replay: by the table time at
+/// which they were due, then by flow id and slice. `X` is a feature of one's own beside the built-in ones.
+///
+/// Cost: one look-up per packet, and one visit per flow and idle period; never a sweep over all flows.
+/// Panics: never, whatever the packets are.
+pub struct FlowTable<X: Feature = ()> {
+    options: TableOptions,
+    store: Store<X>,
+    wheel: Wheel,
+    /// Flows with one packet or half a handshake, oldest first.
+    young: List,
+    now: TableTime,
+    started: bool,
+    /// Records that are due in the wheel's present slot; they leave, sorted, when it is over.
+    waiting: Vec<FlowRecord>,
+    due: Vec<Due>,
+    labels: Option<Arc<Labels>>,
+    heap: i64,
+    counts: TableCounts,
+}
+
+/// What a table counted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableCounts {
+    /// Flows ever opened.
+    pub opened: u64,
+    /// Packets counted in flows.
+    pub packets: u64,
+    /// Wire bytes counted in flows.
+    pub bytes: u64,
+    /// Records made, by end reason.
+    pub records: Counters<EndReason>,
+    /// Packets in those records.
+    pub record_packets: u64,
+    /// Wire bytes in those records.
+    pub record_bytes: u64,
+    /// Messages read by the protocol parsers.
+    pub l7: L7Counts,
+}
+
+/// A flow that has ended, and its place in the order of replay.
+#[derive(Clone, Copy)]
+struct Due {
+    time: Timestamp,
+    order: (u64, u32),
+    at: u32,
+    reason: EndReason,
+}
+
+impl<X: Feature> FlowTable<X> {
+    /// Makes an empty table.
+    pub fn new(options: TableOptions) -> Self {
+        FlowTable {
+            options,
+            store: Store::new(),
+            wheel: Wheel::new(),
+            young: List::EMPTY,
+            now: TableTime::default(),
+            started: false,
+            waiting: Vec::new(),
+            due: Vec::new(),
+            labels: None,
+            heap: 0,
+            counts: TableCounts::default(),
+        }
+    }
+
+    /// Counts a packet in its flow; flows that were due by its table time end first.
+    #[inline]
+    pub fn ingest(&mut self, packet: &Packet<'_>, mut out: impl FnMut(FlowRecord)) {
+        self.advance(packet.table_time, &mut out);
+        self.counts.packets += 1;
+        self.counts.bytes += u64::from(packet.wire_len);
+        let tag = self.store.tag(&packet.key);
+        if let Some(at) = self.store.find(&packet.key, tag)
+            && let Some(flow) = self.store.flow_mut(at)
+        {
+            match flow.fate(packet, &self.options) {
+                Fate::Goes => return self.count(at, packet),
+                Fate::Cuts => {
+                    let record = flow.cut(packet, &self.options);
+                    self.wait(record);
+                    return self.count(at, packet);
+                }
+                Fate::Ended(reason, due) => self.end(at, reason, due),
+            }
+        }
+        self.open(packet, tag);
+    }
+
+    /// Moves table time on while no packet comes, and ends what is due; a time that is not later does nothing.
+    pub fn expire(&mut self, now: TableTime, mut out: impl FnMut(FlowRecord)) {
+        self.advance(now, &mut out);
+    }
+
+    /// Returns the table time at which [`FlowTable::expire`] has something to do next; `None` if the table is empty.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        let flows = self.wheel.first_occupied();
+        let waiting = (!self.waiting.is_empty()).then(|| self.wheel.cursor());
+        let slot = flows.into_iter().chain(waiting).min()?;
+        Some(slot_start(slot.saturating_add(1)))
+    }
+
+    /// Ends all flows: [`EndReason::Eof`] at the end of input, [`EndReason::Shutdown`] when the program is
+    /// stopped. A flow that was silent for too long by now, or closed, keeps its own reason.
+    pub fn drain(&mut self, reason: EndReason, mut out: impl FnMut(FlowRecord)) {
+        self.end_all(reason, &mut out);
+    }
+
+    /// Returns the table time before which every record that was due has left.
+    pub fn settled(&self) -> TableTime {
+        TableTime { epoch: self.now.epoch, time: slot_start(self.wheel.cursor()) }
+    }
+
+    /// Returns how many flows are open.
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Tells whether no flow is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns what was counted so far.
+    pub fn counts(&self) -> &TableCounts {
+        &self.counts
+    }
+
+    /// Returns packets and wire bytes that open flows hold and no record has told yet; walks over all flows.
+    pub fn open_volume(&self) -> (u64, u64) {
+        let waiting = self.waiting.iter().map(|record| {
+            let volume = &record.features.volume;
+            (volume.src.packets + volume.dst.packets, volume.src.bytes + volume.dst.bytes)
+        });
+        let flows = self.store.iter().map(|(_, flow)| flow.volume());
+        flows.chain(waiting).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    /// Returns the bytes that flows take: states, index, payload and parsers.
+    pub fn memory(&self) -> u64 {
+        let states = self.store.len() as u64 * Store::<X>::BYTES_PER_FLOW;
+        states.saturating_add_signed(self.heap)
+    }
+
+    #[inline]
+    fn advance(&mut self, now: TableTime, out: &mut impl FnMut(FlowRecord)) {
+        if now <= self.now && self.started {
+            return;
+        }
+        if now.epoch != self.now.epoch || !self.started {
+            self.end_all(EndReason::Eof, out);
+            self.wheel.reset(slot_of(now.time.as_nanos()));
+            self.started = true;
+        }
+        self.now = now;
+        let slot = slot_of(now.time.as_nanos());
+        if slot > self.wheel.cursor() {
+            self.sweep(slot, out);
+        }
+    }
+
+    /// Ends what is due in the slots before `until`.
+    #[cold]
+    fn sweep(&mut self, until: i64, out: &mut impl FnMut(FlowRecord)) {
+        while let Some(parked) = self.wheel.turn(until) {
+            let slot = self.wheel.cursor();
+            let mut next = parked.head;
+            while let Some(flow) = self.store.flow(next) {
+                let (at, due) = (next, flow.due(&self.options));
+                next = flow.in_wheel.next;
+                if slot_of(due.as_nanos()) <= slot {
+                    let reason = flow.end_reason(EndReason::Idle);
+                    self.due.push(Due { time: due, order: flow.order(), at, reason });
+                } else {
+                    self.park(at);
+                }
+            }
+            self.release(out);
+        }
+        self.release(out);
+    }
+
+    /// Lets all flows that are due, and the records that waited for them, leave in order.
+    fn release(&mut self, out: &mut impl FnMut(FlowRecord)) {
+        let mut due = std::mem::take(&mut self.due);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        due.sort_unstable_by_key(|due| (due.time, due.order, due.at));
+        waiting.sort_by_key(replay_order);
+        let mut records = waiting.drain(..).peekable();
+        for ended in due.drain(..) {
+            let place = (ended.time, ended.order.0, ended.order.1);
+            while let Some(record) = records.next_if(|record| replay_order(record) <= place) {
+                out(record);
+            }
+            if let Some(record) = self.finish(ended.at, ended.reason, ended.time) {
+                out(record);
+            }
+        }
+        records.for_each(&mut *out);
+        (self.due, self.waiting) = (due, waiting);
+    }
+
+    #[cold]
+    fn end_all(&mut self, reason: EndReason, out: &mut impl FnMut(FlowRecord)) {
+        let now = self.now.time;
+        for (at, flow) in self.store.iter() {
+            let (time, reason) = match flow.ended(now, &self.options) {
+                Some(reason) => (flow.due(&self.options), reason),
+                None => (now, flow.end_reason(reason)),
+            };
+            self.due.push(Due { time, order: flow.order(), at, reason });
+        }
+        self.wheel.clear();
+        self.release(out);
+        self.young = List::EMPTY;
+    }
+
+    fn open(&mut self, packet: &Packet<'_>, tag: u32) {
+        while self.store.len() >= self.options.max_flows.max(1) {
+            self.evict();
+        }
+        let labels = self.shared_labels(packet.labels);
+        let at = self.store.insert(Flow::open(packet, tag, labels));
+        self.counts.opened += 1;
+        self.young.push_back(at, &mut YoungLinks(&mut self.store));
+        if let Some(flow) = self.store.flow_mut(at) {
+            flow.count(packet, true, &self.options, &mut self.counts.l7);
+            self.heap += flow.measure();
+        }
+        self.park(at);
+        self.shed();
+    }
+
+    #[inline]
+    fn count(&mut self, at: u32, packet: &Packet<'_>) {
+        let Some(flow) = self.store.flow_mut(at) else { return };
+        let (was_young, was_closing) = (flow.young, flow.is_closing());
+        flow.count(packet, false, &self.options, &mut self.counts.l7);
+        self.heap += flow.measure();
+        let (young, closing) = (flow.young, flow.is_closing());
+        if was_young && !young {
+            self.young.unlink(at, &mut YoungLinks(&mut self.store));
+        }
+        if closing && !was_closing {
+            self.unpark(at);
+            self.park(at);
+        }
+        self.shed();
+    }
+
+    /// Ends flows until the rest fits into the memory that is allowed.
+    #[inline]
+    fn shed(&mut self) {
+        while self.memory() > self.options.max_memory && self.store.len() > 1 {
+            self.evict();
+        }
+    }
+
+    /// Ends the flow that can best be spared: the oldest that has hardly begun, else the one nearest to its end.
+    #[cold]
+    fn evict(&mut self) {
+        let at = if self.young.is_empty() { self.nearest_to_its_end() } else { self.young.head };
+        if let Some(flow) = self.store.flow(at) {
+            let reason = flow.end_reason(EndReason::Resource);
+            self.end(at, reason, self.now.time);
+        }
+    }
+
+    /// Parks the first flows anew that got packets since; gives up after a few, to keep the cost bounded.
+    fn nearest_to_its_end(&mut self) -> u32 {
+        let mut best = (Timestamp::MAX, wheel::NONE);
+        for _ in 0..64 {
+            let Some((at, slot)) = self.wheel.front() else { break };
+            let Some(flow) = self.store.flow(at) else { break };
+            let due = flow.due(&self.options);
+            best = best.min((due, at));
+            if slot_of(due.as_nanos()) <= slot {
+                break;
+            }
+            self.unpark(at);
+            self.park(at);
+        }
+        best.1
+    }
+
+    fn end(&mut self, at: u32, reason: EndReason, due: Timestamp) {
+        self.unpark(at);
+        if let Some(record) = self.finish(at, reason, due) {
+            self.waiting.push(record);
+        }
+    }
+
+    /// Takes a flow that is not parked any more out of the table.
+    fn finish(&mut self, at: u32, reason: EndReason, due: Timestamp) -> Option<FlowRecord> {
+        if self.store.flow(at)?.young {
+            self.young.unlink(at, &mut YoungLinks(&mut self.store));
+        }
+        let mut flow = self.store.remove(at)?;
+        self.heap -= i64::from(flow.heap);
+        let record = flow.record(reason, TableTime { epoch: self.now.epoch, time: due }, &self.options);
+        self.tally(&record);
+        Some(record)
+    }
+
+    /// Holds a record back until all that are due before it have left.
+    fn wait(&mut self, record: FlowRecord) {
+        self.tally(&record);
+        self.waiting.push(record);
+    }
+
+    fn tally(&mut self, record: &FlowRecord) {
+        let volume = &record.features.volume;
+        self.counts.records.count(record.end_reason);
+        self.counts.record_packets += volume.src.packets + volume.dst.packets;
+        self.counts.record_bytes += volume.src.bytes + volume.dst.bytes;
+    }
+
+    fn park(&mut self, at: u32) {
+        let Some(flow) = self.store.flow(at) else { return };
+        let slot = slot_of(flow.due(&self.options).as_nanos());
+        let place = self.wheel.park(at, slot, &mut WheelLinks(&mut self.store));
+        if let Some(flow) = self.store.flow_mut(at) {
+            flow.parked = place;
+        }
+    }
+
+    fn unpark(&mut self, at: u32) {
+        if let Some(place) = self.store.flow(at).map(|flow| flow.parked) {
+            self.wheel.unpark(at, place, &mut WheelLinks(&mut self.store));
+        }
+    }
+
+    /// Returns labels for a new flow; flows that come one after the other and have the same share them.
+    fn shared_labels(&mut self, labels: &Labels) -> Option<Arc<Labels>> {
+        if labels.is_empty() {
+            return None;
+        }
+        if self.labels.as_deref() != Some(labels) {
+            self.labels = Some(Arc::new(labels.clone()));
+        }
+        self.labels.clone()
+    }
+}
+
+fn replay_order(record: &FlowRecord) -> (Timestamp, u64, u32) {
+    (record.due.time, record.flow_id, record.slice)
+}

@@ -1,0 +1,151 @@
+//! Where flows are kept: a slab that never moves them, and an index by key.
+
+use std::hash::{BuildHasher, Hasher};
+
+use hashbrown::HashTable;
+
+use super::flow::Flow;
+use super::wheel::{Link, Links};
+use crate::key::FlowKey;
+
+/// Flows by number and by key.
+///
+/// The slab grows by chunks, so that a million flows never have to be copied; freed numbers are used
+/// again first. The index holds 8 bytes per flow and is hashed with a key of its own, drawn at random
+/// (faults.md, "crafted keys").
+pub(super) struct Store<X> {
+    chunks: Vec<Vec<Option<Flow<X>>>>,
+    free: Vec<u32>,
+    index: HashTable<Entry>,
+    hasher: foldhash::fast::RandomState,
+    len: usize,
+}
+
+/// A flow's number, and the upper half of its key's hash, so that most look-ups touch one flow only.
+#[derive(Clone, Copy)]
+struct Entry {
+    tag: u32,
+    at: u32,
+}
+
+impl<X> Store<X> {
+    /// State, index at its usual load, and free list.
+    pub(super) const BYTES_PER_FLOW: u64 = (size_of::<Option<Flow<X>>>() + 16 + 4) as u64;
+
+    pub(super) fn new() -> Self {
+        Store {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            len: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(super) fn tag(&self, key: &FlowKey) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        for word in key.as_words() {
+            hasher.write_u64(word);
+        }
+        (hasher.finish() >> 32) as u32
+    }
+
+    #[inline]
+    pub(super) fn find(&self, key: &FlowKey, tag: u32) -> Option<u32> {
+        let same =
+            |entry: &Entry| entry.tag == tag && self.flow(entry.at).is_some_and(|flow| flow.key == *key);
+        self.index.find(spread(tag), same).map(|entry| entry.at)
+    }
+
+    pub(super) fn insert(&mut self, flow: Flow<X>) -> u32 {
+        let tag = flow.tag;
+        let at = match self.free.pop() {
+            Some(at) => {
+                if let Some(place) = self.place(at) {
+                    *place = Some(flow);
+                }
+                at
+            }
+            None => {
+                if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+                    self.chunks.push(Vec::with_capacity(CHUNK));
+                }
+                let before = (self.chunks.len() - 1) * CHUNK;
+                let chunk = &mut self.chunks[before / CHUNK];
+                chunk.push(Some(flow));
+                (before + chunk.len() - 1) as u32
+            }
+        };
+        self.index.insert_unique(spread(tag), Entry { tag, at }, |entry| spread(entry.tag));
+        self.len += 1;
+        at
+    }
+
+    pub(super) fn remove(&mut self, at: u32) -> Option<Flow<X>> {
+        let flow = self.place(at)?.take()?;
+        if let Ok(entry) = self.index.find_entry(spread(flow.tag), |entry| entry.at == at) {
+            entry.remove();
+        }
+        self.free.push(at);
+        self.len -= 1;
+        Some(flow)
+    }
+
+    #[inline]
+    pub(super) fn flow(&self, at: u32) -> Option<&Flow<X>> {
+        self.chunks.get(at as usize / CHUNK)?.get(at as usize % CHUNK)?.as_ref()
+    }
+
+    #[inline]
+    pub(super) fn flow_mut(&mut self, at: u32) -> Option<&mut Flow<X>> {
+        self.place(at)?.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Flow<X>)> {
+        let all = self.chunks.iter().flatten().enumerate();
+        all.filter_map(|(at, flow)| Some((at as u32, flow.as_ref()?)))
+    }
+
+    fn place(&mut self, at: u32) -> Option<&mut Option<Flow<X>>> {
+        self.chunks.get_mut(at as usize / CHUNK)?.get_mut(at as usize % CHUNK)
+    }
+}
+
+/// The links of the wheel's lists.
+pub(super) struct WheelLinks<'a, X>(pub(super) &'a mut Store<X>);
+
+/// The links of the list of flows that have hardly begun.
+pub(super) struct YoungLinks<'a, X>(pub(super) &'a mut Store<X>);
+
+impl<X> Links for WheelLinks<'_, X> {
+    fn link(&mut self, at: u32) -> &mut Link {
+        &mut self.0.linked(at).in_wheel
+    }
+}
+
+impl<X> Links for YoungLinks<'_, X> {
+    fn link(&mut self, at: u32) -> &mut Link {
+        &mut self.0.linked(at).in_young
+    }
+}
+
+impl<X> Store<X> {
+    /// Returns a flow that a list names; lists name only flows that are there.
+    fn linked(&mut self, at: u32) -> &mut Flow<X> {
+        self.chunks[at as usize / CHUNK][at as usize % CHUNK].as_mut().expect("a linked flow is in the store")
+    }
+}
+
+/// Spreads a tag over 64 bits: hashbrown takes its bucket from the low and its tag from the high ones.
+#[inline]
+fn spread(tag: u32) -> u64 {
+    u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Flows per chunk of the slab.
+const CHUNK: usize = 1024;

@@ -1,0 +1,36 @@
+//! The order in which records leave (definitions.md, "Order of replay").
+
+use super::*;
+
+#[test]
+fn records_leave_by_due_time_then_flow_id_then_slice() {
+    let options = TableOptions { active: Some(Duration::from_secs(7)), ..TableOptions::default() };
+    let mut bench = Bench::new(options);
+    let mut seed = 1u32;
+    for n in 0..20_000i64 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let sport = (seed >> 8) as u16 % 500;
+        let flags = [TcpFlags::ACK, TcpFlags::SYN, TcpFlags::RST, FIN_ACK][(seed >> 28) as usize % 4];
+        let shot = if seed >> 31 == 0 { udp(n * 37) } else { tcp(n * 37, flags) };
+        let shot = Shot { sport, seq: seed, ..shot };
+        bench.shoot(&if seed >> 27 & 1 == 0 { shot } else { shot.back() });
+    }
+    let records = bench.end();
+    assert!(records.len() > 1000);
+    let place = |record: &FlowRecord| (record.due, record.flow_id, record.slice);
+    assert!(records.is_sorted_by_key(place));
+    for reason in ["idle", "active", "fin", "rst", "reuse", "eof"] {
+        assert!(records.iter().any(|record| record.end_reason.name() == reason), "no {reason}");
+    }
+}
+
+#[test]
+fn nothing_due_before_the_settled_time_is_left() {
+    let mut bench = Bench::with_idle(1);
+    for n in 0..5_000 {
+        bench.shoot(&Shot { sport: n as u16 % 97, ..udp(n * 31) });
+        let settled = bench.table.settled();
+        let late = bench.out.drain(..).last();
+        assert!(late.is_none_or(|record| record.due < settled));
+    }
+}
