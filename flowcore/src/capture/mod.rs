@@ -1,5 +1,30 @@
 //! Where frames come from: capture files of every kind, and live interfaces.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
+#[cfg(feature = "live")]
+mod bpf;
+mod bytes;
+mod file;
+#[cfg(feature = "live")]
+mod filter;
+mod input;
+#[cfg(feature = "live")]
+mod link;
+#[cfg(feature = "live")]
+mod live;
+mod pcap_file;
+mod pcapng;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use file::FileSource;
+#[cfg(feature = "live")]
+pub use live::{Interface, LiveOptions, LiveSource, interfaces};
 
 use std::time::Duration;
 
