@@ -5,7 +5,6 @@ use serde::Serialize;
 use super::output::Output;
 use super::{Sink, json};
 use crate::error::Error;
-use crate::field::Scalar;
 use crate::record::{Column, FlowRecord, Record, StatsRecord};
 
 /// Writes records as JSON lines; what is absent is left out.
@@ -57,11 +56,6 @@ fn flow_object(out: &mut Vec<u8>, columns: &[Named], flow: &FlowRecord) {
             json::value(out, &value);
             out.push(b',');
         }
-    }
-    for (name, value) in flow.extra.iter().filter(|(_, value)| *value != Scalar::Absent) {
-        out.extend_from_slice(&prefix(name));
-        json::scalar(out, *value);
-        out.push(b',');
     }
     if out.last() == Some(&b',') {
         out.pop();

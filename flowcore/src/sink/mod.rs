@@ -2,6 +2,10 @@
 //!
 //! To add a format: a file with a type that is a [`Sink`], and an arm in [`open`].
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
 
 mod csv;
 mod json;

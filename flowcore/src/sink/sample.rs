@@ -115,6 +115,7 @@ fn flow(tuple: FiveTuple, packets: &[(Dir, i64, u32, Option<TcpFlags>)]) -> Flow
         orientation: Orientation::First,
         slice: 0,
         is_final: true,
-        extra: Vec::new(),
+        due: TableTime::default(),
+        extra: None,
     }
 }

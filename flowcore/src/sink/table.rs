@@ -407,9 +407,19 @@ mod tests {
 
     #[test]
     fn for_people_by_default() {
-        let lines =
-            table(None, &[sample::tcp(), sample::dns("www.example.org"), sample::icmp6(), sample::udp6()]);
-        println!("{}", lines.join("\n"));
-        assert_eq!(lines.len(), 5);
+        let flows = [sample::tcp(), sample::dns("www.example.org"), sample::icmp6(), sample::udp6()];
+        let lines = table(None, &flows);
+        let heads = [
+            "START (UTC)         LASTED PROTO  SOURCE                DESTINATION           APP    PKTS  BYTES",
+            "2023-11-14 22:13:20  1.25s TCP    192.168.1.52:54585    8.8.8.8:443           tls       4 1.94kB",
+            "1970-01-01 00:00:01 12.3ms UDP    192.168.1.52:54585    8.8.8.8:53            dns       2   166B",
+            "1970-01-01 00:00:01     0s ICMPv6 fe80::1               ff02::2                         1    86B",
+            "1970-01-01 00:00:00     0s UDP    [2001:db8::1]:5000    [2001:db8::2]:6000              1 1.25kB",
+        ];
+        let tails = ["INFO", "vlan 10  vlan 20", "www.example.org", "type 128 code 0", ""];
+        assert_eq!(lines.len(), heads.len());
+        for (line, (head, tail)) in lines.iter().zip(heads.into_iter().zip(tails)) {
+            assert!(line.starts_with(head) && line.ends_with(tail), "{line}");
+        }
     }
 }
