@@ -39,7 +39,8 @@ pub trait Sink: Send {
 
     /// Makes everything written so far visible to readers of the destination.
     ///
-    /// The meter calls it at least every 500 ms while it captures live and records come, never in replay.
+    /// The meter calls it at least every 500 ms while it captures live, never in replay. A compressed file may
+    /// put it off until 500 ms after the last one.
     ///
     /// # Errors
     /// [`Error::Output`] when the destination refuses the bytes.

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use flate2::write::GzEncoder;
 
@@ -19,6 +20,8 @@ pub(super) struct Output {
     file: File,
     lines: Vec<u8>,
     packer: Packer,
+    /// When the last compressed frame was written.
+    last_frame: Option<Instant>,
     /// A name to give up for a better one at the end.
     rename: Option<(PathBuf, PathBuf)>,
     /// The first line of the file that is added to.
@@ -47,19 +50,22 @@ impl Output {
     #[inline]
     pub(super) fn room(&mut self) -> Result<&mut Vec<u8>, Error> {
         if self.lines.len() >= self.packer.portion() {
-            self.flush()?;
+            self.send()?;
         }
         Ok(&mut self.lines)
     }
 
-    /// Writes all lines that wait; those that could not be written go on waiting.
+    /// Writes the lines that wait; compressed ones at most every 500 ms, since small frames compress badly.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
-        self.flush_raw().map_err(|source| error(&self.name, source))
+        match self.last_frame {
+            Some(last) if last.elapsed() < FRAME_INTERVAL => Ok(()),
+            _ => self.send(),
+        }
     }
 
     /// Writes all lines that wait and gives the file its name.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
-        self.flush()?;
+        self.send()?;
         match self.rename.take() {
             Some((part, whole)) => fs::rename(part, whole).map_err(|source| error(&self.name, source)),
             None => Ok(()),
@@ -74,6 +80,7 @@ impl Output {
             file: File::from(io::stdout().as_fd().try_clone_to_owned()?),
             lines: Vec::with_capacity(PLAIN_PORTION + PLAIN_PORTION / 4),
             packer: Packer::new(compression)?,
+            last_frame: None,
             rename: None,
             head: None,
         };
@@ -108,10 +115,15 @@ impl Output {
         Ok(output)
     }
 
-    fn flush_raw(&mut self) -> io::Result<()> {
+    /// Writes all lines that wait; those that could not be written go on waiting.
+    fn send(&mut self) -> Result<(), Error> {
         if self.lines.is_empty() {
             return Ok(());
         }
+        self.send_raw().map_err(|source| error(&self.name, source))
+    }
+
+    fn send_raw(&mut self) -> io::Result<()> {
         let Some(packed) = self.packer.pack(&self.lines)? else {
             let (written, outcome) = write_counted(&mut self.file, &self.lines);
             let whole = if outcome.is_ok() { written } else { whole_lines(&self.lines, written) };
@@ -124,6 +136,7 @@ impl Output {
             Ok(()) => self.lines.clear(),
             Err(_) => take_back(&mut self.file, written),
         }
+        self.last_frame = Some(Instant::now());
         outcome
     }
 }
@@ -284,6 +297,9 @@ const PLAIN_PORTION: usize = 256 * 1024;
 /// Bytes of lines that are compressed at once: larger frames compress better.
 const PACKED_PORTION: usize = 1024 * 1024;
 
+/// How long flushes of compressed lines wait for one another.
+const FRAME_INTERVAL: Duration = Duration::from_millis(500);
+
 /// How far back the end of the last whole line is looked for.
 const LONGEST_LINE: u64 = 1024 * 1024;
 
@@ -366,8 +382,14 @@ mod tests {
             assert!(!Path::new(&path).exists());
             assert_eq!(kind(Output::open(&path, Existing::Refuse)), ErrorKind::AlreadyExists);
             put(&mut output, "2\n");
+            output.flush().unwrap();
+            assert_eq!(read(&part), "1\n");
+            output.last_frame = Some(Instant::now() - FRAME_INTERVAL);
+            output.flush().unwrap();
+            assert_eq!(read(&part), "1\n2\n");
+            put(&mut output, "3\n");
             output.finish().unwrap();
-            assert_eq!(read(&path), "1\n2\n");
+            assert_eq!(read(&path), "1\n2\n3\n");
             assert!(!Path::new(&part).exists());
             assert_eq!(kind(Output::open(&path, Existing::Refuse)), ErrorKind::AlreadyExists);
             write(&path, Existing::Append, "3\n");
