@@ -10,6 +10,7 @@ pub mod l7;
 pub mod packet;
 pub mod record;
 pub mod shard;
+pub mod sink;
 pub mod table;
 pub mod time;
 

@@ -1,0 +1,320 @@
+//! The flags: what a person can type, and nothing that happens.
+
+use std::time::Duration;
+
+use clap::{ArgAction, ArgGroup, Parser, ValueEnum};
+use flowcore::sink;
+use flowcore::table::IdleTimeouts;
+
+/// Turns network packets into flow records: who talked to whom, when, how much, and about what.
+///
+/// Records go to standard output as JSON lines, everything else to standard error.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "flowcap", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(group = ArgGroup::new("source").args(["interface", "read", "list_interfaces"]))]
+pub struct Args {
+    /// Capture on this interface, or on 'any'; may repeat.
+    #[arg(short, long, value_name = "NAME", help_heading = "Input")]
+    pub interface: Vec<String>,
+
+    /// Read this capture file (pcap or pcapng, also .gz and .zst); '-' is standard input; may repeat.
+    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
+    pub read: Vec<String>,
+
+    /// List the interfaces that one can capture on, and exit.
+    #[arg(short = 'D', long, help_heading = "Input")]
+    pub list_interfaces: bool,
+
+    /// Use only the packets that match this tcpdump filter expression.
+    #[arg(short, long, value_name = "EXPRESSION", help_heading = "Input")]
+    pub filter: Option<String>,
+
+    /// Capture this many bytes of each packet [default: 262144].
+    #[arg(short, long, value_name = "BYTES", requires = "interface", help_heading = "Input")]
+    pub snaplen: Option<u32>,
+
+    /// Stop after this many packets.
+    #[arg(short, long, value_name = "PACKETS", help_heading = "Input")]
+    pub count: Option<u64>,
+
+    /// Stop after this long.
+    #[arg(long, value_name = "TIME", value_parser = limit, help_heading = "Input")]
+    pub duration: Option<Limit>,
+
+    /// Do not capture packets for other machines.
+    #[arg(short = 'p', long, requires = "interface", help_heading = "Input")]
+    pub no_promiscuous: bool,
+
+    /// Let the kernel hold this much per interface [default: 64MiB].
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "interface", help_heading = "Input")]
+    pub buffer: Option<u64>,
+
+    /// Write records to this file; '-' is standard output; may repeat.
+    ///
+    /// The extension picks the format: .jsonl or .csv, with .gz or .zst behind it to compress.
+    #[arg(short, long, value_name = "DEST", default_value = "-", help_heading = "Output")]
+    pub output: Vec<String>,
+
+    /// Write this format where the extension names none.
+    #[arg(short = 'T', long, value_enum, default_value_t, help_heading = "Output")]
+    pub format: Format,
+
+    /// Write these fields: names separated by commas, or @core, @stats, @all [default: @core].
+    #[arg(long, value_name = "LIST", help_heading = "Output")]
+    pub fields: Option<String>,
+
+    /// Overwrite files that exist.
+    ///
+    /// Otherwise a replay refuses to, and live capture adds to them.
+    #[arg(long, help_heading = "Output")]
+    pub force: bool,
+
+    /// Write flowcap's own counters to this file as JSON lines; '-' puts them among the flows.
+    #[arg(long, value_name = "DEST", help_heading = "Output")]
+    pub stats: Option<String>,
+
+    /// Write the counters this often while capturing live; off = only at the end.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = limit,
+        default_value = "60s",
+        requires = "stats",
+        help_heading = "Output"
+    )]
+    pub stats_interval: Limit,
+
+    /// End a flow that is silent for longer than this.
+    ///
+    /// One time for all, or some of tcp, udp, icmp and other.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = idle_timeouts,
+        default_value = "tcp=300s,udp=60s,icmp=30s,other=60s",
+        help_heading = "Flows"
+    )]
+    pub idle_timeout: IdleTimeouts,
+
+    /// Write a long flow in slices of this length; off = never.
+    #[arg(long, value_name = "TIME", value_parser = limit, default_value = "300s", help_heading = "Flows")]
+    pub active_timeout: Limit,
+
+    /// Hold this many flows at most.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Flows")]
+    pub max_flows: usize,
+
+    /// Use this many threads for flows [default: number of cores].
+    #[arg(long, value_name = "N", help_heading = "Flows")]
+    pub shards: Option<usize>,
+
+    /// Let flows take this much memory at most.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2GB", help_heading = "Flows")]
+    pub max_memory: u64,
+
+    /// Measure entropy over the first N payload bytes of each direction; 0 = all.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Flows")]
+    pub entropy_bytes: u64,
+
+    /// List length, time and direction of the first N packets of a flow (field splt).
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Flows")]
+    pub splt: usize,
+
+    /// Key flows on the outermost IP header and leave tunnels closed.
+    #[arg(long, help_heading = "Flows")]
+    pub no_decap: bool,
+
+    /// Verify checksums.
+    #[arg(long, help_heading = "Flows")]
+    pub checksums: bool,
+
+    /// Show no progress and no summary.
+    #[arg(short, long, help_heading = "Running")]
+    pub quiet: bool,
+
+    /// Accepted for the habit of tcpdump's -n: names are never looked up.
+    #[arg(short = 'n', hide = true, action = ArgAction::Count)]
+    pub numeric: u8,
+
+    /// What tcpdump would take for a filter: refused with advice.
+    #[arg(hide = true)]
+    pub words: Vec<String>,
+}
+
+/// How records are written.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Format {
+    /// One JSON object a line.
+    #[default]
+    Jsonl,
+    /// Comma-separated values.
+    Csv,
+    /// Aligned columns for people.
+    Table,
+}
+
+impl From<Format> for sink::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Jsonl => sink::Format::Jsonl,
+            Format::Csv => sink::Format::Csv,
+            Format::Table => sink::Format::Table,
+        }
+    }
+}
+
+/// A time that can be switched off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit(pub Option<Duration>);
+
+/// Reads a time that may be `off` or 0.
+fn limit(text: &str) -> Result<Limit, String> {
+    if text == "off" {
+        return Ok(Limit(None));
+    }
+    let time = time(text)?;
+    Ok(Limit(Some(time).filter(|time| !time.is_zero())))
+}
+
+/// Reads `90s`, `10m`, `1h30m`, `500ms` or, in seconds, `90`.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "a time is written 90s, 10m, 1h30m, 500ms, or as a number of seconds".to_owned())?,
+    };
+    if time > LONGEST {
+        return Err("a time is at most 100 years".to_owned());
+    }
+    Ok(time)
+}
+
+/// Reads `256MB`, `64MiB` or a number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    match text.parse::<bytesize::ByteSize>() {
+        Ok(size) => Ok(size.as_u64()),
+        Err(_) => Err("a size is written 256MB, 64MiB, or as a number of bytes".to_owned()),
+    }
+}
+
+/// Reads one time for all protocols, or `tcp=300s,udp=60s,icmp=30s,other=60s` in parts.
+fn idle_timeouts(text: &str) -> Result<IdleTimeouts, String> {
+    let above_zero = |text| match time(text)? {
+        Duration::ZERO => Err("an idle timeout is longer than 0".to_owned()),
+        time => Ok(time),
+    };
+    if !text.contains('=') {
+        return above_zero(text).map(IdleTimeouts::all);
+    }
+    let mut timeouts = IdleTimeouts::default();
+    for part in text.split(',') {
+        let (protocol, time) = part.split_once('=').unwrap_or((part, ""));
+        let place = match protocol.trim() {
+            "tcp" => &mut timeouts.tcp,
+            "udp" => &mut timeouts.udp,
+            "icmp" => &mut timeouts.icmp,
+            "other" => &mut timeouts.other,
+            unknown => return Err(format!("'{unknown}' is none of tcp, udp, icmp, other")),
+        };
+        *place = above_zero(time.trim())?;
+    }
+    Ok(timeouts)
+}
+
+/// The longest time that is taken.
+const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
+
+const EXAMPLES: &str = "\
+Examples:
+  flowcap -i eth0                        flows of eth0 as JSON lines, until Ctrl-C
+  flowcap -r file.pcap -T table          flows of a capture file, for people
+  flowcap -r file.pcap -o flows.csv      the extension picks the format: .jsonl .csv, .gz .zst
+  flowcap -i any -f 'not port 22' -o flows.jsonl --stats stats.jsonl
+  tcpdump -w - | flowcap -r - | jq .dst_ip
+
+Times are 90s, 10m, 1h30m, 500ms or a number of seconds; sizes 256MB, 64MiB or a number of bytes.
+Exit codes: 0 done, 2 wrong usage, 65 damaged input, 66 no such input, 70 internal error,
+74 output failed, 77 no permission.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times() {
+        for (text, millis) in [
+            ("90s", 90_000),
+            ("10m", 600_000),
+            ("2h", 7_200_000),
+            ("1h30m", 5_400_000),
+            ("500ms", 500),
+            ("90", 90_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(time(text), Ok(Duration::from_millis(millis)));
+            assert_eq!(limit(text), Ok(Limit(Some(Duration::from_millis(millis)))));
+        }
+        for off in ["off", "0", "0s"] {
+            assert_eq!(limit(off), Ok(Limit(None)));
+        }
+        for wrong in ["", "x", "-1", "1.5", "10 parsecs", "101y", "99999999999999999999"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("256MB", 256_000_000),
+            ("64MiB", 67_108_864),
+            ("2GB", 2_000_000_000),
+            ("512", 512),
+            ("1kB", 1_000),
+        ] {
+            assert_eq!(size(text), Ok(bytes));
+        }
+        for wrong in ["", "MB", "-1MB", "12 elephants"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn idle_timeouts_for_all_or_some() {
+        let seconds = Duration::from_secs;
+        assert_eq!(idle_timeouts("90s"), Ok(IdleTimeouts::all(seconds(90))));
+        let some = IdleTimeouts { udp: seconds(10), icmp: seconds(5), ..IdleTimeouts::default() };
+        assert_eq!(idle_timeouts("udp=10s,icmp=5"), Ok(some));
+        for wrong in ["0", "off", "tcp", "tcp=", "sctp=1s", "tcp=1s,,udp=2s", "tcp=off"] {
+            assert!(idle_timeouts(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let args = Args::parse_from(["flowcap", "-r", "a.pcap"]);
+        let table = flowcore::table::TableOptions::default();
+        assert_eq!(args.idle_timeout, table.idle);
+        assert_eq!(args.active_timeout.0, table.active);
+        assert_eq!(args.max_flows, table.max_flows);
+        assert_eq!(args.max_memory, table.max_memory);
+        assert_eq!(args.output, ["-"]);
+        assert_eq!(args.format, Format::Jsonl);
+        assert_eq!(args.stats_interval, Limit(Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn what_belongs_to_live_capture_needs_an_interface() {
+        for flag in ["-s100", "-p", "--buffer=1MB"] {
+            assert!(Args::try_parse_from(["flowcap", "-r", "a.pcap", flag]).is_err());
+            assert!(Args::try_parse_from(["flowcap", "-i", "eth0", flag]).is_ok());
+        }
+        assert!(Args::try_parse_from(["flowcap", "-i", "eth0", "-r", "a.pcap"]).is_err());
+    }
+}

@@ -1,0 +1,355 @@
+//! What is to be done, checked as far as that goes without opening anything.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use flowcore::decode::DecodeOptions;
+use flowcore::feature::FeatureOptions;
+use flowcore::record::Column;
+use flowcore::sink::{Existing, Format};
+use flowcore::table::TableOptions;
+
+use crate::args::Args;
+
+/// A checked plan.
+#[derive(Debug)]
+pub enum Plan {
+    /// Lists the interfaces.
+    ListInterfaces,
+    /// Runs a meter.
+    Meter(Box<MeterPlan>),
+}
+
+/// What a meter is to read, how, and where its records go.
+#[derive(Debug)]
+pub struct MeterPlan {
+    /// Where packets come from.
+    pub input: Input,
+    /// Only packets that match this tcpdump filter expression.
+    pub filter: Option<String>,
+    /// Where flow records go, at least one.
+    pub outputs: Vec<Output>,
+    /// The fields; `None` leaves them to the format.
+    pub columns: Option<Vec<Column>>,
+    /// What to do with destinations that exist already.
+    pub existing: Existing,
+    /// Where stats records go.
+    pub stats: Option<Stats>,
+    /// Settings of the flow table.
+    pub table: TableOptions,
+    /// Settings of the decoder.
+    pub decode: DecodeOptions,
+    /// Settings of the per-flow numbers.
+    pub features: FeatureOptions,
+    /// Threads for flows; `None` leaves it to the meter.
+    pub shards: Option<usize>,
+    /// Stop after so many packets.
+    pub packet_limit: Option<u64>,
+    /// Stop after so long.
+    pub duration: Option<Duration>,
+    /// No progress and no summary.
+    pub quiet: bool,
+}
+
+/// Where packets come from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Capture files, one after the other; `-` is standard input.
+    Files(Vec<String>),
+    /// Interfaces.
+    Live(Live),
+}
+
+/// How to capture live.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Live {
+    /// The interfaces by name.
+    pub interfaces: Vec<String>,
+    /// Bytes captured of each packet; `None` is the library's default.
+    pub snaplen: Option<u32>,
+    /// Whether packets for other machines are captured as well.
+    pub promiscuous: bool,
+    /// Bytes that the kernel holds; `None` is the library's default.
+    pub buffer_bytes: Option<u32>,
+}
+
+/// A destination of flow records.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Output {
+    /// A file, or `-`.
+    pub destination: String,
+    /// How records are written there.
+    pub format: Format,
+}
+
+/// Where stats records go, and how often.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// A file, or `-`.
+    pub destination: String,
+    /// Time between two records of live capture.
+    pub interval: Duration,
+}
+
+/// Why the arguments make no plan.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Neither an interface nor a file was named.
+    NothingToRead,
+    /// What is wrong.
+    Usage(String),
+}
+
+impl Plan {
+    /// Makes a plan of the arguments.
+    ///
+    /// # Errors
+    /// [`Refusal`] for arguments that contradict each other or are out of range.
+    pub fn new(args: Args) -> Result<Plan, Refusal> {
+        if !args.words.is_empty() {
+            return Err(usage(advice(&args.words)));
+        }
+        if args.list_interfaces {
+            return Ok(Plan::ListInterfaces);
+        }
+        if args.interface.is_empty() && args.read.is_empty() {
+            return Err(Refusal::NothingToRead);
+        }
+        MeterPlan::new(args).map(|plan| Plan::Meter(Box::new(plan)))
+    }
+}
+
+impl MeterPlan {
+    fn new(args: Args) -> Result<MeterPlan, Refusal> {
+        let given = Format::from(args.format);
+        let outputs: Vec<Output> = args
+            .output
+            .iter()
+            .map(|destination| Output {
+                destination: destination.clone(),
+                format: Format::of(destination, given),
+            })
+            .collect();
+        let interval = args.stats_interval.0.unwrap_or(NEVER);
+        let stats = args.stats.clone().map(|destination| Stats { destination, interval });
+        check_destinations(&outputs, stats.as_ref())?;
+        if args.max_flows == 0 {
+            return Err(usage("--max-flows: at least one flow must fit"));
+        }
+        if args.read.iter().filter(|file| *file == "-").count() > 1 {
+            return Err(usage("-r -: standard input can be read once only"));
+        }
+        let columns = args.fields.as_deref().map(Column::parse).transpose();
+        let columns = columns.map_err(|error| usage(format!("--fields: {error}")))?;
+        if columns.as_ref().is_some_and(Vec::is_empty) {
+            return Err(usage("--fields: no field is named"));
+        }
+        Ok(MeterPlan {
+            existing: match (args.force, args.interface.is_empty()) {
+                (true, _) => Existing::Overwrite,
+                (false, true) => Existing::Refuse,
+                (false, false) => Existing::Append,
+            },
+            outputs,
+            columns,
+            stats,
+            table: table_options(&args),
+            decode: decode_options(&args),
+            features: feature_options(&args),
+            shards: args.shards,
+            packet_limit: args.count,
+            duration: args.duration.and_then(|limit| limit.0),
+            quiet: args.quiet,
+            filter: args.filter.clone(),
+            input: Input::new(args)?,
+        })
+    }
+}
+
+impl Input {
+    fn new(args: Args) -> Result<Input, Refusal> {
+        if args.interface.is_empty() {
+            return Ok(Input::Files(args.read));
+        }
+        let buffer_bytes = args.buffer.map(|bytes| i32::try_from(bytes).map(i32::unsigned_abs)).transpose();
+        Ok(Input::Live(Live {
+            interfaces: args.interface,
+            // tcpdump's 0 means the default.
+            snaplen: args.snaplen.filter(|&bytes| bytes > 0),
+            promiscuous: !args.no_promiscuous,
+            buffer_bytes: buffer_bytes.map_err(|_| usage("--buffer: at most 2147483647 bytes"))?,
+        }))
+    }
+}
+
+fn table_options(args: &Args) -> TableOptions {
+    let mut options = TableOptions::default();
+    options.idle = args.idle_timeout;
+    options.active = args.active_timeout.0;
+    options.max_flows = args.max_flows;
+    options.max_memory = args.max_memory;
+    options
+}
+
+fn decode_options(args: &Args) -> DecodeOptions {
+    let mut options = DecodeOptions::default();
+    options.decap = !args.no_decap;
+    options.checksums = args.checksums;
+    options
+}
+
+fn feature_options(args: &Args) -> FeatureOptions {
+    let mut options = FeatureOptions::default();
+    options.entropy_bytes = args.entropy_bytes;
+    options.splt = args.splt;
+    options
+}
+
+/// Every destination is written by one sink; stats records are JSON lines, also among flows.
+fn check_destinations(outputs: &[Output], stats: Option<&Stats>) -> Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    if let Some(output) = outputs.iter().find(|output| !seen.insert(output.destination.as_str())) {
+        return Err(usage(format!("-o {}: named twice", output.destination)));
+    }
+    let Some(Stats { destination, .. }) = stats else { return Ok(()) };
+    let shared = outputs.iter().find(|output| output.destination == *destination);
+    if shared.is_some_and(|_| destination != "-") {
+        return Err(usage(format!(
+            "--stats {destination}: flow records go there; name another file, or '-'"
+        )));
+    }
+    if Format::of(destination, Format::Jsonl) != Format::Jsonl
+        || shared.is_some_and(|output| output.format != Format::Jsonl)
+    {
+        return Err(usage(format!("--stats {destination}: counters are written as JSON lines only")));
+    }
+    Ok(())
+}
+
+/// Says what was meant by words that are no flags.
+fn advice(words: &[String]) -> String {
+    let all = words.join(" ");
+    match words {
+        [file] if [".pcap", ".pcapng", ".cap", ".gz", ".zst"].iter().any(|end| file.ends_with(end)) => {
+            format!("unexpected '{file}': to read a capture file use -r '{file}'")
+        }
+        _ => format!("unexpected '{all}': to filter packets use -f '{all}'"),
+    }
+}
+
+fn usage(what: impl Into<String>) -> Refusal {
+    Refusal::Usage(what.into())
+}
+
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn plan(line: &str) -> Result<Plan, Refusal> {
+        let args = Args::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{error}"));
+        Plan::new(args)
+    }
+
+    fn meter(line: &str) -> MeterPlan {
+        match plan(line) {
+            Ok(Plan::Meter(plan)) => *plan,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(line: &str) -> String {
+        match plan(line) {
+            Err(Refusal::Usage(what)) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn files_and_interfaces() {
+        assert_eq!(meter("flowcap -r a -r -").input, Input::Files(vec!["a".into(), "-".into()]));
+        let live =
+            Live { interfaces: vec!["any".into()], snaplen: None, promiscuous: true, buffer_bytes: None };
+        assert_eq!(meter("flowcap -i any -s 0 -n").input, Input::Live(live));
+        let live = Live {
+            interfaces: vec!["a".into(), "b".into()],
+            snaplen: Some(96),
+            promiscuous: false,
+            buffer_bytes: Some(1_000_000),
+        };
+        assert_eq!(meter("flowcap -i a -i b -s 96 -p --buffer 1MB").input, Input::Live(live));
+        assert!(matches!(plan("flowcap -D"), Ok(Plan::ListInterfaces)));
+        assert!(matches!(plan("flowcap -T csv"), Err(Refusal::NothingToRead)));
+        assert!(refused("flowcap -r - -r -").contains("once only"));
+        assert!(refused("flowcap -i a --buffer 3GB").starts_with("--buffer"));
+    }
+
+    #[test]
+    fn replay_keeps_what_is_there_and_live_capture_adds_to_it() {
+        assert_eq!(meter("flowcap -r a").existing, Existing::Refuse);
+        assert_eq!(meter("flowcap -i a").existing, Existing::Append);
+        assert_eq!(meter("flowcap -r a --force").existing, Existing::Overwrite);
+    }
+
+    #[test]
+    fn the_extension_picks_the_format() {
+        let plan = meter("flowcap -r a -T table -o - -o x.csv.gz -o y.jsonl -o z");
+        let formats: Vec<_> = plan.outputs.iter().map(|output| output.format).collect();
+        assert_eq!(formats, [Format::Table, Format::Csv, Format::Jsonl, Format::Table]);
+        assert_eq!(meter("flowcap -r a").outputs[0].destination, "-");
+        assert!(refused("flowcap -r a -o x -o x").contains("twice"));
+    }
+
+    #[test]
+    fn stats_are_json_lines_of_their_own_or_among_flows() {
+        let stats = meter("flowcap -i a --stats - --stats-interval 10s").stats;
+        assert_eq!(stats, Some(Stats { destination: "-".into(), interval: Duration::from_secs(10) }));
+        assert_eq!(meter("flowcap -i a -o x.csv --stats -").stats.unwrap().destination, "-");
+        assert_eq!(meter("flowcap -i a --stats s --stats-interval off").stats.unwrap().interval, NEVER);
+        for line in ["-T csv --stats -", "--stats s.csv", "-o x.jsonl --stats x.jsonl"] {
+            assert!(refused(&format!("flowcap -r a {line}")).starts_with("--stats"));
+        }
+    }
+
+    #[test]
+    fn settings_arrive_where_they_belong() {
+        let plan = meter(
+            "flowcap -r a -f tcp -c 7 --duration 9 --idle-timeout 5s --active-timeout off --max-flows 10 \
+             --max-memory 1MB --shards 3 --entropy-bytes 64 --splt 8 --no-decap --checksums -q",
+        );
+        assert_eq!(plan.filter.as_deref(), Some("tcp"));
+        assert_eq!((plan.packet_limit, plan.duration), (Some(7), Some(Duration::from_secs(9))));
+        assert_eq!(plan.table.idle.tcp, Duration::from_secs(5));
+        assert_eq!(plan.table.active, None);
+        assert_eq!((plan.table.max_flows, plan.table.max_memory), (10, 1_000_000));
+        assert_eq!(plan.shards, Some(3));
+        assert_eq!((plan.features.entropy_bytes, plan.features.splt), (64, 8));
+        assert!(!plan.decode.decap && plan.decode.checksums && plan.quiet);
+        assert!(refused("flowcap -r a --max-flows 0").starts_with("--max-flows"));
+    }
+
+    #[test]
+    fn fields_are_known_ones() {
+        let columns = meter("flowcap -r a --fields src_ip,bytes").columns.unwrap();
+        let names: Vec<_> = columns.iter().map(|column| column.field.name).collect();
+        assert_eq!(names, ["src_ip", "bytes"]);
+        assert!(refused("flowcap -r a --fields src_ipp").contains("'src_ip'"));
+        assert!(refused("flowcap -r a --fields ,").starts_with("--fields"));
+    }
+
+    #[test]
+    fn words_get_advice() {
+        assert_eq!(
+            refused("flowcap -i eth0 port 53"),
+            "unexpected 'port 53': to filter packets use -f 'port 53'"
+        );
+        assert_eq!(
+            refused("flowcap file.pcap"),
+            "unexpected 'file.pcap': to read a capture file use -r 'file.pcap'"
+        );
+    }
+}

@@ -1,0 +1,311 @@
+//! From a plan to a running meter, and what is said about it afterwards.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+
+use flowcore::capture::{FileSource, Source};
+use flowcore::meter::{Meter, Stop, Summary};
+use flowcore::{Error, sink};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::plan::{Input, Live, MeterPlan};
+use crate::progress::{Bar, grouped};
+
+/// The exit codes (of sysexits.h from 64 on).
+pub mod exit {
+    /// All went well.
+    pub const DONE: u8 = 0;
+    /// The arguments make no sense.
+    pub const USAGE: u8 = 2;
+    /// An input is damaged; every readable packet was used.
+    pub const DAMAGED: u8 = 65;
+    /// There is no such input.
+    pub const NO_INPUT: u8 = 66;
+    /// Something broke inside, or the counters contradict each other.
+    pub const INTERNAL: u8 = 70;
+    /// An output could not be opened or written.
+    pub const OUTPUT: u8 = 74;
+    /// The system does not permit it.
+    pub const NO_PERMISSION: u8 = 77;
+}
+
+/// Runs a meter to its end, says how it went, and returns the exit code.
+pub fn meter(plan: MeterPlan) -> ExitCode {
+    let (quiet, files) = (plan.quiet, matches!(plan.input, Input::Files(_)));
+    let bar_wanted = files && !quiet && !(writes_to_stdout(&plan) && io::stdout().is_terminal());
+    match start(plan) {
+        Ok((source, total_bytes, meter)) => {
+            let stop = Stop::new();
+            if let Err(error) = stop_on_signals(stop.clone()) {
+                say(&format!("flowcap: signals: {error}"));
+                return exit::INTERNAL.into();
+            }
+            let bar = bar_wanted.then(|| Bar::show(meter.progress(), total_bytes));
+            let summary = meter.run(source, &stop);
+            drop(bar);
+            report(&summary, quiet).into()
+        }
+        Err(error) => {
+            say(&describe(&error));
+            code(&error).into()
+        }
+    }
+}
+
+/// Lists the interfaces that one can capture on.
+#[cfg(feature = "live")]
+pub fn list_interfaces() -> ExitCode {
+    let interfaces = match flowcore::capture::interfaces() {
+        Ok(interfaces) => interfaces,
+        Err(error) => {
+            say(&describe(&error));
+            return code(&error).into();
+        }
+    };
+    let mut out = io::stdout().lock();
+    for interface in interfaces {
+        let state = match (interface.up, interface.running) {
+            (true, true) => "up",
+            (true, false) => "no carrier",
+            (false, _) => "down",
+        };
+        let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
+        let about = interface.description.unwrap_or_default();
+        let line = format!("{:15} {state:10} {}  {about}", interface.name, addresses.join(" "));
+        match writeln!(out, "{}", line.trim_end()) {
+            Ok(()) => {}
+            Err(closed) if closed.kind() == ErrorKind::BrokenPipe => break,
+            Err(_) => return exit::OUTPUT.into(),
+        }
+    }
+    exit::DONE.into()
+}
+
+/// Lists the interfaces that one can capture on: not in this build.
+#[cfg(not(feature = "live"))]
+pub fn list_interfaces() -> ExitCode {
+    say(&describe(&no_live()));
+    exit::USAGE.into()
+}
+
+/// Writes a line to standard error; that it is closed stops nothing.
+pub fn say(line: &str) {
+    _ = writeln!(io::stderr(), "{}", line.trim_end());
+}
+
+type Started = (Box<dyn Source>, Option<u64>, Meter);
+
+/// Opens all inputs, then all outputs.
+fn start(plan: MeterPlan) -> Result<Started, Error> {
+    let (source, total_bytes) = match plan.input {
+        Input::Files(files) => {
+            let source = FileSource::open(&files)?;
+            let total_bytes = source.total_bytes();
+            (Box::new(filtered(source, plan.filter.as_deref())?) as Box<dyn Source>, total_bytes)
+        }
+        Input::Live(live) => (open_live(live, plan.filter)?, None),
+    };
+    let mut builder = Meter::builder()
+        .table(plan.table)
+        .decode(plan.decode)
+        .features(plan.features)
+        .packet_limit(plan.packet_limit)
+        .duration(plan.duration);
+    if let Some(shards) = plan.shards {
+        builder = builder.shards(shards);
+    }
+    for output in plan.outputs {
+        let sink = sink::open(&output.destination, output.format, plan.columns.as_deref(), plan.existing)?;
+        builder = builder.sink(output.destination, sink);
+    }
+    if let Some(stats) = plan.stats {
+        let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, plan.existing)?;
+        builder = builder.stats(stats.destination, sink, stats.interval);
+    }
+    Ok((source, total_bytes, builder.build()?))
+}
+
+#[cfg(feature = "live")]
+fn filtered(source: FileSource, filter: Option<&str>) -> Result<FileSource, Error> {
+    match filter {
+        Some(expression) => source.with_filter(expression),
+        None => Ok(source),
+    }
+}
+
+#[cfg(not(feature = "live"))]
+fn filtered(source: FileSource, filter: Option<&str>) -> Result<FileSource, Error> {
+    if filter.is_some() { Err(no_live()) } else { Ok(source) }
+}
+
+#[cfg(feature = "live")]
+fn open_live(live: Live, filter: Option<String>) -> Result<Box<dyn Source>, Error> {
+    use flowcore::capture::{LiveOptions, LiveSource};
+
+    let mut options = LiveOptions { promiscuous: live.promiscuous, filter, ..LiveOptions::default() };
+    options.snaplen = live.snaplen.unwrap_or(options.snaplen);
+    options.buffer_bytes = live.buffer_bytes.unwrap_or(options.buffer_bytes);
+    Ok(Box::new(LiveSource::open(&live.interfaces, options)?))
+}
+
+#[cfg(not(feature = "live"))]
+fn open_live(_: Live, _: Option<String>) -> Result<Box<dyn Source>, Error> {
+    Err(no_live())
+}
+
+#[cfg(not(feature = "live"))]
+fn no_live() -> Error {
+    Error::Option("this build has no libpcap: neither live capture nor filters".to_owned())
+}
+
+fn writes_to_stdout(plan: &MeterPlan) -> bool {
+    let stats = plan.stats.iter().map(|stats| stats.destination.as_str());
+    plan.outputs.iter().map(|output| output.destination.as_str()).chain(stats).any(|to| to == "-")
+}
+
+/// Asks the meter to stop at the first SIGINT or SIGTERM; the second ends the process at once.
+fn stop_on_signals(stop: Stop) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut signals = signals.forever();
+        signals.next();
+        stop.request();
+        if let Some(second) = signals.next() {
+            std::process::exit(128 + second);
+        }
+    })?;
+    Ok(())
+}
+
+/// Says how a run went and returns its exit code.
+fn report(summary: &Summary, quiet: bool) -> u8 {
+    if summary.failure.as_ref().is_some_and(is_closed_stdout) {
+        return exit::DONE;
+    }
+    for error in summary.damage.iter().chain(&summary.failure) {
+        say(&describe(error));
+    }
+    for identity in &summary.false_identities {
+        say(&format!("flowcap: the counters contradict each other: {identity}"));
+    }
+    if !quiet {
+        say(&summary_line(summary));
+    }
+    match &summary.failure {
+        Some(error) => code(error),
+        None if !summary.false_identities.is_empty() => exit::INTERNAL,
+        None if !summary.damage.is_empty() => exit::DAMAGED,
+        None => exit::DONE,
+    }
+}
+
+fn summary_line(summary: &Summary) -> String {
+    let stats = &summary.stats;
+    let lost = stats.kernel_dropped + stats.interface_dropped + stats.queue_dropped;
+    format!(
+        "flowcap: {} packets, {} flows, {} dropped, {:.2} s",
+        grouped(stats.packets),
+        grouped(stats.flows_opened),
+        grouped(lost),
+        summary.elapsed.as_secs_f64()
+    )
+}
+
+fn describe(error: &Error) -> String {
+    let hint = match error {
+        Error::Output { source, .. } if source.kind() == ErrorKind::AlreadyExists => {
+            "; --force overwrites it"
+        }
+        _ => "",
+    };
+    format!("flowcap: {error}{hint}")
+}
+
+/// The reader of standard output went away, as `head` does when it has seen enough.
+fn is_closed_stdout(error: &Error) -> bool {
+    matches!(error, Error::Output { name, source } if name == "-" && source.kind() == ErrorKind::BrokenPipe)
+}
+
+fn code(error: &Error) -> u8 {
+    match error {
+        Error::Input { source, .. } if source.kind() == ErrorKind::PermissionDenied => exit::NO_PERMISSION,
+        Error::Input { .. } => exit::NO_INPUT,
+        Error::Damaged { .. } => exit::DAMAGED,
+        Error::Output { .. } => exit::OUTPUT,
+        Error::Permission { .. } => exit::NO_PERMISSION,
+        Error::Filter { .. } | Error::UnknownField { .. } | Error::Option(_) => exit::USAGE,
+        _ => exit::INTERNAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flowcore::record::StatsRecord;
+
+    use super::*;
+
+    fn summary() -> Summary {
+        Summary {
+            stats: StatsRecord {
+                packets: 1_234_567,
+                flows_opened: 8_901,
+                kernel_dropped: 1,
+                interface_dropped: 2,
+                queue_dropped: 3,
+                ..StatsRecord::default()
+            },
+            damage: Vec::new(),
+            failure: None,
+            false_identities: Vec::new(),
+            elapsed: Duration::from_millis(1_234),
+        }
+    }
+
+    fn output(name: &str, kind: ErrorKind) -> Error {
+        Error::Output { name: name.to_owned(), source: kind.into() }
+    }
+
+    #[test]
+    fn one_line_says_it_all() {
+        assert_eq!(summary_line(&summary()), "flowcap: 1,234,567 packets, 8,901 flows, 6 dropped, 1.23 s");
+    }
+
+    #[test]
+    fn exit_codes() {
+        let damage = || Error::Damaged { name: "a".into(), offset: 7, what: "cut".into() };
+        let run = |change: fn(&mut Summary)| {
+            let mut summary = summary();
+            change(&mut summary);
+            report(&summary, true)
+        };
+        assert_eq!(run(|_| {}), 0);
+        assert_eq!(run(|s| s.false_identities.push("1 = 2".into())), 70);
+        assert_eq!(run(|s| s.failure = Some(Error::Internal("a panic".into()))), 70);
+        assert_eq!(run(|s| s.failure = Some(output("-", ErrorKind::BrokenPipe))), 0);
+        assert_eq!(run(|s| s.failure = Some(output("fifo", ErrorKind::BrokenPipe))), 74);
+        assert_eq!(run(|s| s.failure = Some(output("-", ErrorKind::StorageFull))), 74);
+        let mut damaged = summary();
+        damaged.damage.push(damage());
+        assert_eq!(report(&damaged, true), 65);
+        damaged.failure = Some(output("x", ErrorKind::StorageFull));
+        assert_eq!(report(&damaged, true), 74);
+
+        let input = |kind: ErrorKind| Error::Input { name: "a".into(), source: kind.into() };
+        assert_eq!(code(&input(ErrorKind::NotFound)), 66);
+        assert_eq!(code(&input(ErrorKind::PermissionDenied)), 77);
+        assert_eq!(code(&Error::Permission { what: "eth0".into(), hint: "setcap".into() }), 77);
+        assert_eq!(code(&Error::Option("x".into())), 2);
+    }
+
+    #[test]
+    fn a_refusal_to_overwrite_names_the_way() {
+        let text = describe(&Error::Output {
+            name: "x.csv".into(),
+            source: io::Error::new(ErrorKind::AlreadyExists, "exists already"),
+        });
+        assert_eq!(text, "flowcap: x.csv: exists already; --force overwrites it");
+    }
+}

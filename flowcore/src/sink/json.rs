@@ -1,0 +1,189 @@
+//! JSON values: quotes and escapes, and nested objects through serde_json.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+use super::spell;
+use crate::field::Scalar;
+use crate::record::Value;
+
+/// Appends a value; an absent one as `null`.
+#[inline]
+pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
+    match value {
+        Value::Scalar(plain) => scalar(out, *plain),
+        Value::Vlans(vlans) => spell::list(out, vlans),
+        Value::Mpls(labels) => spell::list(out, labels),
+        Value::Tunnels(tunnels) => nested(out, tunnels),
+        Value::Dns(transactions) => nested(out, transactions),
+    }
+}
+
+/// Appends a plain value.
+#[inline]
+pub(super) fn scalar(out: &mut Vec<u8>, value: Scalar<'_>) {
+    match value {
+        Scalar::Absent => out.extend_from_slice(b"null"),
+        Scalar::Text(outside) => text(out, outside),
+        Scalar::Word(_) | Scalar::NumberAsText(_) | Scalar::Ip(_) | Scalar::Time(_) => {
+            out.push(b'"');
+            spell::scalar(out, value);
+            out.push(b'"');
+        }
+        _ => spell::scalar(out, value),
+    }
+}
+
+/// Appends a text in quotes.
+pub(super) fn text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    escape(out, text, |letter| letter == '"' || letter == '\\');
+    out.push(b'"');
+}
+
+/// Appends a text in which nothing is left that acts on a terminal or hides what it says, without quotes.
+pub(super) fn printable(out: &mut Vec<u8>, text: &str) {
+    escape(out, text, |_| false);
+}
+
+/// Appends any serializable value; texts in it are escaped as everywhere.
+pub(super) fn nested(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    let start = out.len();
+    if value.serialize(&mut Serializer::with_formatter(&mut *out, Careful)).is_err() {
+        out.truncate(start);
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// Tells whether a character never stands in an output as it is (faults.md): controls, DEL, C1, what changes the
+/// direction of writing, and the line separators that only some readers know.
+fn is_unsafe(letter: char) -> bool {
+    matches!(letter,
+        '\0'..='\x1f' | '\x7f'..='\u{9f}'
+        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        | '\u{2028}' | '\u{2029}')
+}
+
+#[inline]
+fn escape(out: &mut Vec<u8>, text: &str, also: impl Fn(char) -> bool) {
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !also(char::from(*byte));
+    if text.as_bytes().iter().all(plain) {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    let mut utf8 = [0; 4];
+    for letter in text.chars() {
+        if is_unsafe(letter) || also(letter) {
+            escaped(out, letter);
+        } else {
+            out.extend_from_slice(letter.encode_utf8(&mut utf8).as_bytes());
+        }
+    }
+}
+
+/// Appends a character of the basic plane as JSON escapes it.
+fn escaped(out: &mut Vec<u8>, letter: char) {
+    let short = match letter {
+        '"' => b'"',
+        '\\' => b'\\',
+        '\n' => b'n',
+        '\r' => b'r',
+        '\t' => b't',
+        _ => {
+            let code = u32::from(letter);
+            out.extend_from_slice(b"\\u");
+            for shift in [12, 8, 4, 0] {
+                let digit = (code >> shift & 0xf) as u8;
+                out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+            }
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+/// serde_json's compact form with our escapes.
+struct Careful;
+
+impl Formatter for Careful {
+    /// Takes what lies between the characters that serde_json escapes itself: quotes, backslashes, controls below 0x20.
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return CompactFormatter.write_string_fragment(writer, fragment);
+        }
+        let mut out = Vec::with_capacity(fragment.len() + 16);
+        printable(&mut out, fragment);
+        writer.write_all(&out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn quoted(outside: &str) -> String {
+        let mut out = Vec::new();
+        text(&mut out, outside);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn through_serde(outside: &str) -> String {
+        let mut out = Vec::new();
+        nested(&mut out, outside);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_escaped() {
+        for (outside, json) in [
+            ("www.example.org", r#""www.example.org""#),
+            ("", r#""""#),
+            ("say \"no\" \\ yes", r#""say \"no\" \\ yes""#),
+            ("a\nb\r\tc", r#""a\nb\r\tc""#),
+            ("\x1b[2J\0\x7f", r#""\u001b[2J\u0000\u007f""#),
+            ("\u{85}\u{9b}31m\u{a0}", "\"\\u0085\\u009b31m\u{a0}\""),
+            ("exe.\u{202e}gpj", r#""exe.\u202egpj""#),
+            ("\u{2066}\u{2069}\u{61c}\u{200f}", r#""\u2066\u2069\u061c\u200f""#),
+            ("\u{2028}\u{2029}", r#""\u2028\u2029""#),
+            ("grün 网 🦀", "\"grün 网 🦀\""),
+        ] {
+            assert_eq!(quoted(outside), json);
+            assert_eq!(through_serde(outside), json);
+        }
+        let mut out = Vec::new();
+        printable(&mut out, "a\"\\\x1b\u{202e}b");
+        assert_eq!(out, br#"a"\\u001b\u202eb"#);
+    }
+
+    #[test]
+    fn plain_values() {
+        let json = |value| {
+            let mut out = Vec::new();
+            scalar(&mut out, value);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(json(Scalar::Word("flow")), r#""flow""#);
+        assert_eq!(json(Scalar::NumberAsText(253)), r#""253""#);
+        assert_eq!(json(Scalar::Ip([1, 2, 3, 4].into())), r#""1.2.3.4""#);
+        assert_eq!(json(Scalar::U64(7)), "7");
+        assert_eq!(json(Scalar::Seconds(1_500_000_000)), "1.5");
+        assert_eq!(json(Scalar::Absent), "null");
+    }
+
+    proptest! {
+        #[test]
+        fn texts_come_back_and_hide_nothing(outside in any::<String>()) {
+            for json in [quoted(&outside), through_serde(&outside)] {
+                prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), outside.clone());
+                prop_assert!(!json.chars().any(is_unsafe));
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! How plain values are spelled, the same in every format.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use crate::field::{PacketRow, Scalar};
+use crate::key::Dir;
+use crate::time::Timestamp;
+
+/// Appends a value without quotes or escapes; an absent one appends nothing.
+#[inline]
+pub(super) fn scalar(out: &mut Vec<u8>, value: Scalar<'_>) {
+    match value {
+        Scalar::Absent => {}
+        Scalar::Bool(true) => out.extend_from_slice(b"true"),
+        Scalar::Bool(false) => out.extend_from_slice(b"false"),
+        Scalar::U64(value) => integer(out, value),
+        Scalar::Word(text) | Scalar::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Scalar::NumberAsText(value) => integer(out, value),
+        Scalar::Ip(addr) => ip(out, addr),
+        Scalar::Time(time) => time_of(out, time),
+        Scalar::Seconds(nanos) => seconds(out, nanos),
+        Scalar::Micros(nanos) => micros(out, nanos),
+        Scalar::Float(value) => float(out, value),
+        Scalar::Packets(rows) => packets(out, rows),
+    }
+}
+
+/// Appends a whole number.
+#[inline]
+pub(super) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends an IPv4 address in dotted decimal, an IPv6 address as RFC 5952 says.
+#[inline]
+pub(super) fn ip(out: &mut Vec<u8>, addr: IpAddr) {
+    match addr {
+        IpAddr::V4(addr) => {
+            let [a, b, c, d] = addr.octets();
+            integer(out, a);
+            for octet in [b, c, d] {
+                out.push(b'.');
+                integer(out, octet);
+            }
+        }
+        // Writing to a Vec cannot fail.
+        IpAddr::V6(addr) => _ = write!(out, "{addr}"),
+    }
+}
+
+/// Appends whole numbers as a JSON list.
+pub(super) fn list<N: itoa::Integer + Copy>(out: &mut Vec<u8>, numbers: &[N]) {
+    out.push(b'[');
+    for (nth, &number) in numbers.iter().enumerate() {
+        if nth > 0 {
+            out.push(b',');
+        }
+        integer(out, number);
+    }
+    out.push(b']');
+}
+
+/// Appends RFC 3339 in UTC with nine digits.
+#[inline]
+fn time_of(out: &mut Vec<u8>, time: Timestamp) {
+    out.extend_from_slice(&time.rfc3339());
+}
+
+/// Appends nanoseconds as seconds, exactly: `1.2`, `0.0`, `0.000000001`.
+#[inline]
+fn seconds(out: &mut Vec<u8>, nanos: u64) {
+    integer(out, nanos / 1_000_000_000);
+    fraction::<9>(out, nanos % 1_000_000_000, 1);
+}
+
+/// Appends nanoseconds as microseconds, with three decimals: `1.200`.
+#[inline]
+fn micros(out: &mut Vec<u8>, nanos: u64) {
+    integer(out, nanos / 1_000);
+    fraction::<3>(out, nanos % 1_000, 3);
+}
+
+/// Appends a number rounded to six decimals: `7.95`, `8.0`; NaN and infinities, which never get here, as `null`.
+#[inline]
+fn float(out: &mut Vec<u8>, value: f64) {
+    const EXACT: f64 = 9_007_199_254_740_992.0 / 1e6;
+    if !value.is_finite() {
+        return out.extend_from_slice(b"null");
+    }
+    let size = value.abs();
+    if size >= EXACT {
+        // Beyond what the fixed-point way holds exactly; std writes all digits and no exponent.
+        let text = format!("{value:.6}");
+        let trimmed = text.trim_end_matches('0');
+        out.extend_from_slice(trimmed.as_bytes());
+        if trimmed.ends_with('.') {
+            out.push(b'0');
+        }
+        return;
+    }
+    let millionths = (size * 1e6).round() as u64;
+    if value < 0.0 && millionths > 0 {
+        out.push(b'-');
+    }
+    integer(out, millionths / 1_000_000);
+    fraction::<6>(out, millionths % 1_000_000, 1);
+}
+
+/// Appends `.` and the `WIDTH` digits of a fraction without trailing zeros, but at least `least` digits.
+#[inline]
+fn fraction<const WIDTH: usize>(out: &mut Vec<u8>, mut value: u64, least: usize) {
+    let mut digits = [b'0'; WIDTH];
+    let mut length = least;
+    if value > 0 {
+        for (place, digit) in digits.iter_mut().enumerate().rev() {
+            *digit = b'0' + (value % 10) as u8;
+            value /= 10;
+            if *digit != b'0' {
+                length = length.max(place + 1);
+            }
+        }
+    }
+    out.push(b'.');
+    out.extend_from_slice(digits.get(..length).unwrap_or_default());
+}
+
+fn packets(out: &mut Vec<u8>, rows: &[PacketRow]) {
+    out.push(b'[');
+    for (nth, row) in rows.iter().enumerate() {
+        out.extend_from_slice(if nth > 0 { b",[" } else { b"[" });
+        integer(out, row.ip_len);
+        out.push(b',');
+        micros(out, row.iat_nanos);
+        out.extend_from_slice(if row.dir == Dir::Fwd { b",1]" } else { b",-1]" });
+    }
+    out.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spelled(value: Scalar<'_>) -> String {
+        let mut out = Vec::new();
+        scalar(&mut out, value);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn seconds_are_exact_and_trimmed() {
+        for (nanos, text) in [
+            (0, "0.0"),
+            (1, "0.000000001"),
+            (1_200_000_000, "1.2"),
+            (1_000_000_000, "1.0"),
+            (10_000_000_010, "10.00000001"),
+            (999_999_999, "0.999999999"),
+            (u64::MAX, "18446744073.709551615"),
+        ] {
+            assert_eq!(spelled(Scalar::Seconds(nanos)), text);
+        }
+    }
+
+    #[test]
+    fn microseconds_have_three_decimals() {
+        for (nanos, text) in
+            [(0, "0.000"), (1, "0.001"), (1_200, "1.200"), (123_456_789, "123456.789"), (50_000, "50.000")]
+        {
+            assert_eq!(spelled(Scalar::Micros(nanos)), text);
+        }
+    }
+
+    #[test]
+    fn floats_have_up_to_six_decimals() {
+        for (value, text) in [
+            (0.0, "0.0"),
+            (-0.0, "0.0"),
+            (8.0, "8.0"),
+            (7.95, "7.95"),
+            (1.0 / 3.0, "0.333333"),
+            (2.0 / 3.0, "0.666667"),
+            (0.999_999_6, "1.0"),
+            (-1.5, "-1.5"),
+            (-1e-9, "0.0"),
+            (1500.25, "1500.25"),
+            (1e10, "10000000000.0"),
+            (-450_583_286_313.25, "-450583286313.25"),
+            (1e20, "100000000000000000000.0"),
+        ] {
+            assert_eq!(spelled(Scalar::Float(value)), text);
+        }
+        assert_eq!(spelled(Scalar::Float(f64::NAN)), "null");
+        assert_eq!(spelled(Scalar::Float(f64::INFINITY)), "null");
+    }
+
+    #[test]
+    fn addresses_and_times() {
+        for text in ["0.0.0.0", "192.168.1.52", "255.255.255.255", "2001:db8::1", "::", "::ffff:1.2.3.4"] {
+            assert_eq!(spelled(Scalar::Ip(text.parse().unwrap())), text);
+        }
+        assert_eq!(spelled(Scalar::Ip("2001:DB8:0:0:1:0:0:1".parse().unwrap())), "2001:db8::1:0:0:1");
+        let time = Timestamp::from_nanos(1_700_000_000_123_456_789);
+        assert_eq!(spelled(Scalar::Time(time)), "2023-11-14T22:13:20.123456789Z");
+    }
+
+    #[test]
+    fn the_rest() {
+        assert_eq!(spelled(Scalar::Absent), "");
+        assert_eq!(spelled(Scalar::Bool(true)), "true");
+        assert_eq!(spelled(Scalar::U64(u64::MAX)), "18446744073709551615");
+        assert_eq!(spelled(Scalar::NumberAsText(253)), "253");
+        let rows = [
+            PacketRow { ip_len: 60, iat_nanos: 0, dir: Dir::Fwd },
+            PacketRow { ip_len: 1500, iat_nanos: 1_234_567, dir: Dir::Rev },
+        ];
+        assert_eq!(spelled(Scalar::Packets(&rows)), "[[60,0.000,1],[1500,1234.567,-1]]");
+        assert_eq!(spelled(Scalar::Packets(&[])), "[]");
+        let mut out = Vec::new();
+        list(&mut out, &[10u16, 4094]);
+        assert_eq!(out, b"[10,4094]");
+    }
+
+    proptest! {
+        #[test]
+        fn floats_come_back(value in -1e12f64..1e12) {
+            let back: f64 = spelled(Scalar::Float(value)).parse().unwrap();
+            prop_assert!((back - value).abs() <= 5.1e-7 + value.abs() * 1e-15);
+        }
+
+        #[test]
+        fn seconds_come_back(nanos: u64) {
+            let text = spelled(Scalar::Seconds(nanos));
+            let (whole, part) = text.split_once('.').unwrap();
+            let back = whole.parse::<u64>().unwrap() as u128 * 1_000_000_000
+                + format!("{part:0<9}").parse::<u128>().unwrap();
+            prop_assert_eq!(back, u128::from(nanos));
+        }
+    }
+}

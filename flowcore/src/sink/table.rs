@@ -1,0 +1,425 @@
+//! A table for people: aligned columns, one line for each flow, as the records come.
+
+use std::io::Write;
+
+use super::output::Output;
+use super::{Sink, json, spell};
+use crate::error::Error;
+use crate::field::Scalar;
+use crate::key::{End, Endpoint};
+use crate::record::{Column, FlowRecord, Record, Value};
+
+/// Writes flow records as a table.
+///
+/// Columns begin where the header says. A cell that is too wide moves what follows, until a gap takes it in again.
+pub(super) struct Table {
+    output: Output,
+    columns: Vec<TableColumn>,
+    cell: Vec<u8>,
+}
+
+struct TableColumn {
+    title: &'static str,
+    align: Align,
+    width: usize,
+    cell: Cell,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Align {
+    Left,
+    Right,
+}
+
+/// What stands in a column.
+enum Cell {
+    Start,
+    Duration,
+    Src,
+    Dst,
+    Packets(Column),
+    Bytes(Column),
+    Field(Column),
+    Info(Info),
+}
+
+/// The columns that the last cell is made of.
+struct Info {
+    history: Option<Column>,
+    dns_query: Option<Column>,
+}
+
+impl Table {
+    /// Makes a table with these columns, or with those chosen for people, and writes its header.
+    pub(super) fn new(output: Output, columns: Option<&[Column]>) -> Result<Self, Error> {
+        let columns =
+            columns.map_or_else(for_people, |columns| columns.iter().map(TableColumn::of).collect());
+        let mut table = Table { output, columns, cell: Vec::new() };
+        let out = table.output.room()?;
+        let mut line = Line::new(out);
+        for column in &table.columns {
+            line.put(column, column.title.as_bytes());
+        }
+        line.end();
+        Ok(table)
+    }
+}
+
+impl Sink for Table {
+    fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
+        let Record::Flow(flow) = record else {
+            return Err(Error::Option(
+                "a table has flow records only; stats records go to JSON lines".to_owned(),
+            ));
+        };
+        let mut line = Line::new(self.output.room()?);
+        for column in &self.columns {
+            self.cell.clear();
+            column.cell.append(&mut self.cell, flow);
+            line.put(column, &self.cell);
+        }
+        line.end();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.output.flush()
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.output.finish()
+    }
+}
+
+/// A line that grows.
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    /// Characters so far.
+    at: usize,
+    /// Where the next column begins.
+    column: usize,
+}
+
+impl<'a> Line<'a> {
+    fn new(out: &'a mut Vec<u8>) -> Self {
+        Line { out, at: 0, column: 0 }
+    }
+
+    fn put(&mut self, column: &TableColumn, cell: &[u8]) {
+        let width = cell.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
+        let indent = if column.align == Align::Right { column.width.saturating_sub(width) } else { 0 };
+        let earliest = if self.at > 0 { self.at + 1 } else { 0 };
+        let start = (self.column + indent).max(earliest);
+        if width > 0 {
+            self.out.resize(self.out.len() + start - self.at, b' ');
+            self.out.extend_from_slice(cell);
+            self.at = start + width;
+        }
+        self.column += column.width + 1;
+    }
+
+    fn end(self) {
+        self.out.push(b'\n');
+    }
+}
+
+/// The table for people, 104 characters without the last column.
+fn for_people() -> Vec<TableColumn> {
+    use Align::{Left, Right};
+    let all = Column::all();
+    let named = |name: &str| all.iter().find(|column| column.field.name == name).copied();
+    let info = Info { history: named("history"), dns_query: named("dns_query") };
+    [
+        ("START (UTC)", Left, 19, Some(Cell::Start)),
+        ("LASTED", Right, 6, Some(Cell::Duration)),
+        ("PROTO", Left, 6, named("protocol").map(Cell::Field)),
+        ("SOURCE", Left, 21, Some(Cell::Src)),
+        ("DESTINATION", Left, 21, Some(Cell::Dst)),
+        ("APP", Left, 5, named("app").map(Cell::Field)),
+        ("PKTS", Right, 5, named("packets").map(Cell::Packets)),
+        ("BYTES", Right, 6, named("bytes").map(Cell::Bytes)),
+        ("STATE", Left, 6, named("tcp_state").map(Cell::Field)),
+        ("INFO", Left, 0, Some(Cell::Info(info))),
+    ]
+    .into_iter()
+    .filter_map(|(title, align, width, cell)| Some(TableColumn { title, align, width, cell: cell? }))
+    .collect()
+}
+
+impl TableColumn {
+    fn of(column: &Column) -> TableColumn {
+        let title = column.field.name;
+        let (align, width) = shape(title);
+        TableColumn { title, align, width: width.max(title.len()), cell: Cell::Field(*column) }
+    }
+}
+
+/// Texts stand at the left with room for what is usual, numbers at the right.
+fn shape(field: &str) -> (Align, usize) {
+    let text = match field {
+        "timestamp" | "end" | "community_id" | "dns_query" => 30,
+        "type" | "protocol" | "app" => 6,
+        "src_ip" | "dst_ip" => 15,
+        "history" | "tunnel" | "dns" | "splt" => 20,
+        "end_reason" | "orientation" | "interface" | "vlan" | "mpls" => 9,
+        "flags" | "src_flags" | "dst_flags" | "tcp_state" => 6,
+        _ => return (Align::Right, 8),
+    };
+    (Align::Left, text)
+}
+
+impl Cell {
+    fn append(&self, out: &mut Vec<u8>, flow: &FlowRecord) {
+        match self {
+            Cell::Start => {
+                let time = flow.first.rfc3339();
+                out.extend(time.iter().take(19).map(|&byte| if byte == b'T' { b' ' } else { byte }));
+            }
+            Cell::Duration => duration(out, flow.last.nanos_since(flow.first)),
+            Cell::Src => endpoint(out, flow, flow.src),
+            Cell::Dst => endpoint(out, flow, flow.src.other()),
+            Cell::Packets(column) => scaled(out, number(column, flow), ["", "k", "M", "G", "T", "P"]),
+            Cell::Bytes(column) => scaled(out, number(column, flow), ["B", "kB", "MB", "GB", "TB", "PB"]),
+            Cell::Field(column) => field(out, column, flow),
+            Cell::Info(info) => info.append(out, flow),
+        }
+    }
+}
+
+impl Info {
+    /// Appends what there is of: history, the first DNS query, ICMP type and code, tunnels, VLANs, slice.
+    fn append(&self, out: &mut Vec<u8>, flow: &FlowRecord) {
+        for column in [&self.history, &self.dns_query].into_iter().flatten() {
+            gap(out);
+            field(out, column, flow);
+        }
+        let more = flow.l7.as_deref().map_or(0, |facts| facts.dns.len().saturating_sub(1));
+        // Writing to a Vec cannot fail.
+        if more > 0 {
+            _ = write!(out, " (+{more})");
+        }
+        if let Some((kind, code)) = flow.icmp {
+            gap(out);
+            _ = write!(out, "type {kind} code {code}");
+        }
+        if let Some(labels) = flow.labels.as_deref() {
+            for tunnel in &labels.tunnels {
+                gap(out);
+                out.extend_from_slice(tunnel.kind.name().as_bytes());
+                if let Some(id) = tunnel.id {
+                    _ = write!(out, " {id}");
+                }
+            }
+            for vlan in &labels.vlans {
+                gap(out);
+                _ = write!(out, "vlan {vlan}");
+            }
+        }
+        if flow.slice > 0 || !flow.is_final {
+            gap(out);
+            _ = write!(out, "slice {}{}", flow.slice, if flow.is_final { " (last)" } else { "" });
+        }
+        trim_gap(out);
+    }
+}
+
+/// Puts two blanks between the parts of a cell.
+fn gap(out: &mut Vec<u8>) {
+    trim_gap(out);
+    if !out.is_empty() {
+        out.extend_from_slice(b"  ");
+    }
+}
+
+fn trim_gap(out: &mut Vec<u8>) {
+    while out.last() == Some(&b' ') {
+        out.pop();
+    }
+}
+
+fn field(out: &mut Vec<u8>, column: &Column, flow: &FlowRecord) {
+    match column.value(flow) {
+        absent if absent.is_absent() => {}
+        Value::Scalar(Scalar::Text(outside)) => json::printable(out, outside),
+        Value::Scalar(plain) => spell::scalar(out, plain),
+        list => json::value(out, &list),
+    }
+}
+
+fn number(column: &Column, flow: &FlowRecord) -> u64 {
+    match column.value(flow) {
+        Value::Scalar(Scalar::U64(number)) => number,
+        _ => 0,
+    }
+}
+
+fn endpoint(out: &mut Vec<u8>, flow: &FlowRecord, end: End) {
+    let Endpoint { addr, port } = flow.key.endpoint(end);
+    let Some(port) = port else { return spell::ip(out, addr) };
+    if addr.is_ipv6() {
+        out.push(b'[');
+        spell::ip(out, addr);
+        out.push(b']');
+    } else {
+        spell::ip(out, addr);
+    }
+    out.push(b':');
+    spell::integer(out, port);
+}
+
+/// Appends at most six characters: `0s`, `850us`, `12.3ms`, `1.25s`, `5m12s`, `2h03m`, `3d04h`.
+fn duration(out: &mut Vec<u8>, nanos: u64) {
+    let seconds = nanos / 1_000_000_000;
+    // Writing to a Vec cannot fail.
+    _ = match nanos {
+        0 => write!(out, "0s"),
+        1..1_000 => write!(out, "{nanos}ns"),
+        1_000..1_000_000 => write!(out, "{}us", nanos / 1_000),
+        1_000_000..1_000_000_000 => three_digits(out, nanos, 1_000_000, "ms"),
+        1_000_000_000..60_000_000_000 => three_digits(out, nanos, 1_000_000_000, "s"),
+        60_000_000_000..3_600_000_000_000 => write!(out, "{}m{:02}s", seconds / 60, seconds % 60),
+        3_600_000_000_000..86_400_000_000_000 => {
+            write!(out, "{}h{:02}m", seconds / 3_600, seconds / 60 % 60)
+        }
+        _ => write!(out, "{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
+    };
+}
+
+/// Appends a number in steps of 1000 with at most three digits, cut and not rounded: `999B`, `1.25kB`, `12.3MB`.
+fn scaled(out: &mut Vec<u8>, number: u64, units: [&str; 6]) {
+    let mut scale = 1u64;
+    let mut unit = "";
+    for name in units {
+        unit = name;
+        if number / scale < 1_000 {
+            break;
+        }
+        if name != units[5] {
+            scale *= 1_000;
+        }
+    }
+    _ = three_digits(out, number, scale, unit);
+}
+
+fn three_digits(out: &mut Vec<u8>, number: u64, scale: u64, unit: &str) -> std::io::Result<()> {
+    let (whole, rest) = (number / scale, number % scale);
+    match whole {
+        _ if scale == 1 => write!(out, "{whole}{unit}"),
+        0..10 => write!(out, "{whole}.{:02}{unit}", rest / (scale / 100)),
+        10..100 => write!(out, "{whole}.{}{unit}", rest / (scale / 10)),
+        _ => write!(out, "{whole}{unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Existing, Format, open, sample};
+    use super::*;
+
+    fn table(fields: Option<&str>, flows: &[FlowRecord]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flows.txt");
+        let columns = fields.map(|fields| Column::parse(fields).unwrap());
+        let mut sink =
+            open(path.to_str().unwrap(), Format::Table, columns.as_deref(), Existing::Refuse).unwrap();
+        for flow in flows {
+            sink.write(Record::Flow(flow)).unwrap();
+        }
+        sink.finish().unwrap();
+        fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        let bytes = |number| {
+            let mut out = Vec::new();
+            scaled(&mut out, number, ["B", "kB", "MB", "GB", "TB", "PB"]);
+            String::from_utf8(out).unwrap()
+        };
+        for (number, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1_000, "1.00kB"),
+            (1_259, "1.25kB"),
+            (12_345, "12.3kB"),
+            (999_999, "999kB"),
+            (1_000_000, "1.00MB"),
+            (1_500_000_000_000_000, "1.50PB"),
+            (u64::MAX, "18446PB"),
+        ] {
+            assert_eq!(bytes(number), text);
+        }
+        for (nanos, text) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (850_999, "850us"),
+            (1_000_000, "1.00ms"),
+            (12_345_678, "12.3ms"),
+            (999_999_999, "999ms"),
+            (1_250_000_000, "1.25s"),
+            (59_999_999_999, "59.9s"),
+            (312_000_000_000, "5m12s"),
+            (7_380_000_000_000, "2h03m"),
+            (273_600_000_000_000, "3d04h"),
+        ] {
+            let mut out = Vec::new();
+            duration(&mut out, nanos);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn chosen_fields_become_columns() {
+        let lines = table(Some("src_ip,src_port,protocol,vlan,bytes"), &[sample::tcp(), sample::udp6()]);
+        assert_eq!(
+            lines,
+            [
+                "src_ip          src_port protocol vlan         bytes",
+                "192.168.1.52       54585 TCP      [10,20]       1940",
+                "2001:db8::1         5000 UDP                    1250",
+            ]
+        );
+    }
+
+    #[test]
+    fn wide_cells_move_the_next_until_a_gap_takes_them_in() {
+        let mut flow = sample::udp6();
+        sample::labels(&mut flow).interface = Some("a-long-interface".into());
+        let lines = table(Some("interface,src_port,dst_port"), &[flow]);
+        assert_eq!(lines[0], "interface src_port dst_port");
+        assert_eq!(lines[1], "a-long-interface 5000  6000");
+    }
+
+    #[test]
+    fn nothing_from_outside_acts_on_the_terminal() {
+        let lines = table(Some("dns_query,src_port"), &[sample::dns("\x1b]0;x\x07\u{202e}\n=1")]);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[1].starts_with(r"\u001b]0;x\u0007\u202e\n=1"), "{}", lines[1]);
+    }
+
+    #[test]
+    fn stats_records_are_refused() {
+        let mut sink = open("/dev/null", Format::Table, None, Existing::Refuse).unwrap();
+        assert!(matches!(sink.write(Record::Stats(&Default::default())), Err(Error::Option(_))));
+    }
+
+    #[test]
+    fn for_people_by_default() {
+        let flows = [sample::tcp(), sample::dns("www.example.org"), sample::icmp6(), sample::udp6()];
+        let lines = table(None, &flows);
+        let heads = [
+            "START (UTC)         LASTED PROTO  SOURCE                DESTINATION           APP    PKTS  BYTES",
+            "2023-11-14 22:13:20  1.25s TCP    192.168.1.52:54585    8.8.8.8:443           tls       4 1.94kB",
+            "1970-01-01 00:00:01 12.3ms UDP    192.168.1.52:54585    8.8.8.8:53            dns       2   166B",
+            "1970-01-01 00:00:01     0s ICMPv6 fe80::1               ff02::2                         1    86B",
+            "1970-01-01 00:00:00     0s UDP    [2001:db8::1]:5000    [2001:db8::2]:6000              1 1.25kB",
+        ];
+        let tails = ["INFO", "vlan 10  vlan 20", "www.example.org", "type 128 code 0", ""];
+        assert_eq!(lines.len(), heads.len());
+        for (line, (head, tail)) in lines.iter().zip(heads.into_iter().zip(tails)) {
+            assert!(line.starts_with(head) && line.ends_with(tail), "{line}");
+        }
+    }
+}
