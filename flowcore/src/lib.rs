@@ -7,6 +7,7 @@ pub mod feature;
 pub mod field;
 pub mod key;
 pub mod l7;
+pub mod meter;
 pub mod packet;
 pub mod record;
 pub mod shard;
@@ -14,3 +15,5 @@ pub mod sink;
 pub mod table;
 pub mod time;
 
+pub use error::Error;
+pub use meter::{Meter, Stop};

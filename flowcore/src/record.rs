@@ -424,6 +424,8 @@ pub struct StatsRecord {
     pub fragments_held: u64,
     /// Wire bytes of those.
     pub fragments_held_bytes: u64,
+    /// Fragments that were held and had to make room.
+    pub fragments_evicted: u64,
     /// Fragments whose first one never came.
     pub fragments_expired: u64,
     /// Fragments that overlapped bytes already there.

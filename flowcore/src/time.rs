@@ -162,17 +162,23 @@ impl TableClock {
             self.counts.without_time += 1;
             return (self.now.time, self.now);
         };
-        if time >= self.now.time || !self.started {
+        if self.jumps_at(time) {
+            self.counts.out_of_order += 1;
+            self.counts.jumps += 1;
+            self.now = TableTime { epoch: self.now.epoch + 1, time };
+        } else if time < self.now.time && self.started {
+            self.counts.out_of_order += 1;
+        } else {
             self.now.time = time;
             self.started = true;
-        } else {
-            self.counts.out_of_order += 1;
-            if u128::from(self.now.time.nanos_since(time)) > self.jump.as_nanos() {
-                self.counts.jumps += 1;
-                self.now = TableTime { epoch: self.now.epoch + 1, time };
-            }
         }
         (time, self.now)
+    }
+
+    /// Tells whether a packet of this time would begin a new epoch.
+    #[inline]
+    pub fn jumps_at(&self, time: Timestamp) -> bool {
+        self.started && u128::from(self.now.time.nanos_since(time)) > self.jump.as_nanos()
     }
 
     /// Moves table time on while no packet comes; an earlier time is ignored.

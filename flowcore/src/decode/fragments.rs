@@ -107,7 +107,12 @@ impl Fragments {
     }
 
     /// Finds the datagram of a later fragment, or makes it.
-    pub(super) fn find(&mut self, id: &DatagramId, piece: &Piece<'_>, now: Timestamp) -> (Place, Option<Flow>) {
+    pub(super) fn find(
+        &mut self,
+        id: &DatagramId,
+        piece: &Piece<'_>,
+        now: Timestamp,
+    ) -> (Place, Option<Flow>) {
         let known = self.ages.get(id).copied();
         if let Some(datagram) = known.and_then(|age| self.datagrams.get(&age))
             && (datagram.state != State::Complete || datagram.repeats(piece))

@@ -69,7 +69,8 @@ fn token_ring(bytes: &[u8]) -> Step<'_> {
     let header = bytes.first_chunk::<14>().ok_or(CUT)?;
     let source_routed = header[8] & 0x80 != 0;
     let routing = if source_routed {
-        let (_, [control, _]) = bytes.first_chunk::<16>().and_then(|b| b.split_last_chunk::<2>()).ok_or(CUT)?;
+        let (_, [control, _]) =
+            bytes.first_chunk::<16>().and_then(|b| b.split_last_chunk::<2>()).ok_or(CUT)?;
         usize::from(control & 0x1F)
     } else {
         0
@@ -131,7 +132,7 @@ fn cooked_v2(bytes: &[u8]) -> Step<'_> {
 
 fn cooked_protocol(hardware: u16, protocol: u16, rest: &[u8]) -> Step<'_> {
     match (hardware, protocol) {
-        (824, _) => Err(OTHER), // netlink
+        (824, _) => Err(OTHER),         // netlink
         (778, 0) => Ok(Next::Ip(rest)), // a GRE device: the ethertype of GRE's payload
         (778, _) => Ok(Next::EtherType(protocol, rest)),
         (801..=804, _) => Err(Halt::Unreadable(DropReason::Ieee80211)),

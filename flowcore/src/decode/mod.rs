@@ -5,7 +5,10 @@
 //! its datagram. Whatever the bytes are, each frame ends as a packet or is counted under a
 //! [`DropReason`]; nothing here panics, allocates for a packet that is no fragment, or reads a clock.
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
 
 mod checksum;
 mod fragments;
@@ -32,7 +35,6 @@ pub use fragments::FragmentCounts;
 
 /// What a user can set about decoding.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct DecodeOptions {
     /// Open tunnels, so that the innermost IP header makes the flow (the default); otherwise the outermost.
     pub decap: bool,
@@ -100,6 +102,12 @@ impl Decoder {
             fragments: Fragments::default(),
             released: Vec::new(),
         }
+    }
+
+    /// Tells whether this frame makes time jump: then everything before it is to be ended first.
+    #[inline]
+    pub fn jumps_at(&self, frame: &Frame<'_>) -> bool {
+        frame.time.is_some_and(|time| self.clock.jumps_at(time))
     }
 
     /// Decodes a frame and hands each packet that it makes ready to `out`.
@@ -234,7 +242,8 @@ impl Decoder {
         let now = facts.table_time;
         let payload = layer.transport.payload;
         let own = layer.datagram().zip(layer.piece);
-        for (id, bytes) in split.iter().map(|id| (id, 0)).chain(own.iter().map(|(id, p)| (id, p.bytes.len()))) {
+        for (id, bytes) in split.iter().map(|id| (id, 0)).chain(own.iter().map(|(id, p)| (id, p.bytes.len())))
+        {
             self.fragments.make_room(id, bytes, &mut self.released);
         }
         let (mut place, mut is_held) = (None, false);

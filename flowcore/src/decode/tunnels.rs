@@ -190,7 +190,8 @@ fn vxlan<'a>(walk: &mut Walk<'a, '_>, bytes: &'a [u8]) -> Step<'a> {
 }
 
 fn vxlan_gpe<'a>(walk: &mut Walk<'a, '_>, bytes: &'a [u8]) -> Step<'a> {
-    let Some((header, rest)) = bytes.split_first_chunk::<8>().filter(|(header, _)| header[0] & 0x08 != 0) else {
+    let Some((header, rest)) = bytes.split_first_chunk::<8>().filter(|(header, _)| header[0] & 0x08 != 0)
+    else {
         return Ok(Next::Done);
     };
     let next = match header[3] {

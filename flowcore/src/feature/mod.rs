@@ -69,7 +69,6 @@ impl Values for () {
 
 /// What a user can set about features.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct FeatureOptions {
     /// How many payload bytes of each direction count for entropy; 0 (the default) means all.
     pub entropy_bytes: u64,

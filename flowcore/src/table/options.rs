@@ -7,7 +7,6 @@ use crate::key::Proto;
 
 /// The settings of a [`FlowTable`](super::FlowTable).
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct TableOptions {
     /// How long a flow may be silent before it ends.
     pub idle: IdleTimeouts,

@@ -1,0 +1,128 @@
+//! What a meter is made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Progress;
+use crate::decode::DecodeOptions;
+use crate::error::Error;
+use crate::feature::FeatureOptions;
+use crate::sink::Sink;
+use crate::table::TableOptions;
+
+/// The whole pipeline: decoding, flow tables and sinks, ready to run.
+///
+/// ```
+/// # use flowcore::{Meter, Stop, capture::FileSource};
+/// # fn main() -> Result<(), flowcore::Error> {
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/captures/http.pcap");
+/// let source = FileSource::open(&[path])?;
+/// let summary = Meter::builder().build()?.run(Box::new(source), &Stop::new());
+/// println!("{} packets in {} flows", summary.stats.packets, summary.stats.flows_opened);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Meter {
+    pub(super) decode: DecodeOptions,
+    pub(super) table: TableOptions,
+    pub(super) shards: usize,
+    pub(super) sinks: Vec<NamedSink>,
+    pub(super) stats_sink: Option<NamedSink>,
+    pub(super) stats_interval: Option<Duration>,
+    pub(super) packet_limit: Option<u64>,
+    pub(super) duration: Option<Duration>,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// A sink, and the name its counters stand under.
+pub(super) struct NamedSink {
+    pub(super) name: String,
+    pub(super) sink: Box<dyn Sink>,
+}
+
+impl Meter {
+    /// Starts to describe a meter; all settings have the defaults of command.md.
+    pub fn builder() -> MeterBuilder {
+        MeterBuilder(Meter {
+            decode: DecodeOptions::default(),
+            table: TableOptions::default(),
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            sinks: Vec::new(),
+            stats_sink: None,
+            stats_interval: None,
+            packet_limit: None,
+            duration: None,
+            progress: Arc::default(),
+        })
+    }
+}
+
+/// Describes a [`Meter`].
+pub struct MeterBuilder(Meter);
+
+impl MeterBuilder {
+    /// Sets how frames are decoded; its `jump` is set to the table's largest idle timeout.
+    pub fn decode(mut self, options: DecodeOptions) -> Self {
+        self.0.decode = options;
+        self
+    }
+
+    /// Sets timeouts and limits of the flow table; the limits are shared by all shards.
+    pub fn table(mut self, options: TableOptions) -> Self {
+        self.0.table = options;
+        self
+    }
+
+    /// Sets what can be set about per-flow numbers.
+    pub fn features(mut self, options: FeatureOptions) -> Self {
+        self.0.table.features = options;
+        self
+    }
+
+    /// Sets the number of shards, each a thread with a table of its own. Default: the number of cores.
+    pub fn shards(mut self, count: usize) -> Self {
+        self.0.shards = count;
+        self
+    }
+
+    /// Adds a sink that takes all flow records; its counters stand under `name`.
+    pub fn sink(mut self, name: impl Into<String>, sink: Box<dyn Sink>) -> Self {
+        self.0.sinks.push(NamedSink { name: name.into(), sink });
+        self
+    }
+
+    /// Sets the sink that takes the stats records: every `interval` in live capture, and one at the end.
+    pub fn stats(mut self, name: impl Into<String>, sink: Box<dyn Sink>, interval: Duration) -> Self {
+        self.0.stats_sink = Some(NamedSink { name: name.into(), sink });
+        self.0.stats_interval = Some(interval);
+        self
+    }
+
+    /// Stops after so many packets.
+    pub fn packet_limit(mut self, packets: Option<u64>) -> Self {
+        self.0.packet_limit = packets;
+        self
+    }
+
+    /// Stops after so long.
+    pub fn duration(mut self, duration: Option<Duration>) -> Self {
+        self.0.duration = duration;
+        self
+    }
+
+    /// Makes the meter.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a setting out of its range.
+    pub fn build(mut self) -> Result<Meter, Error> {
+        const MOST_SHARDS: usize = 256;
+        if !(1..=MOST_SHARDS).contains(&self.0.shards) {
+            return Err(Error::Option(format!("shards: {} is not in 1 to {MOST_SHARDS}", self.0.shards)));
+        }
+        if self.0.table.max_flows == 0 {
+            return Err(Error::Option("max_flows: at least one flow must fit".into()));
+        }
+        self.0.decode.jump = self.0.table.idle.largest();
+        Ok(self.0)
+    }
+}

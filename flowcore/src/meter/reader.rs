@@ -1,0 +1,141 @@
+//! The reader: frames from the source, through the decoder, to the shards.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::{Progress, Stop};
+use crate::capture::{Next, Source, SourceCounts};
+use crate::decode::{DecodeCounts, DecodeOptions, Decoder};
+use crate::error::Error;
+use crate::record::EndReason;
+use crate::shard::{Dropped, Router};
+use crate::time::Timestamp;
+
+/// The reading end of a meter.
+pub(super) struct Reader {
+    pub(super) decode: DecodeOptions,
+    pub(super) router: Router,
+    pub(super) reports: Sender<ReaderReport>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stats_interval: Option<Duration>,
+    pub(super) packet_limit: Option<u64>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) started: Instant,
+}
+
+/// The reader's counters at a point of the input.
+pub(super) struct ReaderReport {
+    pub(super) at: Timestamp,
+    pub(super) uptime: Duration,
+    pub(super) decode: DecodeCounts,
+    pub(super) source: SourceCounts,
+    pub(super) dropped: Dropped,
+}
+
+/// How reading went.
+pub(super) struct Read {
+    pub(super) damage: Vec<Error>,
+    pub(super) failure: Option<Error>,
+}
+
+impl Reader {
+    /// Reads to the end, and closes the shards.
+    pub(super) fn run(mut self, source: &mut dyn Source, stop: &Stop) -> Read {
+        let mut decoder = Decoder::new(self.decode.clone());
+        let mut read = Read { damage: Vec::new(), failure: None };
+        let reason = self.read(source, &mut decoder, stop, &mut read);
+        decoder.finish(|packet| self.router.send(&packet));
+        self.router.tick(decoder.now());
+        self.note_progress(source, &decoder);
+        let dropped = self.router.finish(reason);
+        // The writer waits for this last report; it is gone only if it has panicked.
+        let _ = self.reports.send(report(self.started, source, &decoder, dropped));
+        read
+    }
+
+    fn read(
+        &mut self,
+        source: &mut dyn Source,
+        decoder: &mut Decoder,
+        stop: &Stop,
+        read: &mut Read,
+    ) -> EndReason {
+        let is_live = source.is_live();
+        let mut left = self.packet_limit.unwrap_or(u64::MAX);
+        let mut until_check = 0u32;
+        let mut next_stats = self.stats_interval.map(|interval| self.started + interval);
+        while left > 0 {
+            if until_check == 0 {
+                until_check = FRAMES_PER_CHECK;
+                self.note_progress(source, decoder);
+                if stop.is_requested() {
+                    return EndReason::Shutdown;
+                }
+                if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return EndReason::Eof;
+                }
+                if next_stats.is_some_and(|due| Instant::now() >= due) {
+                    next_stats = self.stats_interval.map(|interval| Instant::now() + interval);
+                    let _ = self.reports.send(report(self.started, source, decoder, self.router.dropped()));
+                    self.router.ask_for_report();
+                }
+            }
+            let patience = if self.router.holds_packets() { BATCH_PATIENCE } else { IDLE_PATIENCE };
+            match source.next(patience) {
+                Ok(Next::Frame(frame)) => {
+                    until_check -= 1;
+                    left -= 1;
+                    if decoder.jumps_at(&frame) {
+                        // Each shard ends its flows by the last time of the epoch, not by its own last packet's.
+                        self.router.tick(decoder.now());
+                    }
+                    decoder.decode(&frame, |packet| self.router.send(&packet));
+                }
+                Ok(Next::Idle) => {
+                    until_check = 0;
+                    if is_live {
+                        decoder.tick(wall_clock(), |packet| self.router.send(&packet));
+                    }
+                    self.router.tick(decoder.now());
+                }
+                Ok(Next::End) => return EndReason::Eof,
+                Err(error @ Error::Damaged { .. }) => read.damage.push(error),
+                Err(error) => {
+                    read.failure = Some(error);
+                    return EndReason::Shutdown;
+                }
+            }
+        }
+        EndReason::Eof
+    }
+
+    fn note_progress(&self, source: &mut dyn Source, decoder: &Decoder) {
+        self.progress.packets.store(decoder.counts().packets, Ordering::Relaxed);
+        self.progress.file_bytes.store(source.counts().file_bytes, Ordering::Relaxed);
+    }
+}
+
+fn report(started: Instant, source: &mut dyn Source, decoder: &Decoder, dropped: Dropped) -> ReaderReport {
+    ReaderReport {
+        at: wall_clock(),
+        uptime: started.elapsed(),
+        decode: decoder.counts(),
+        source: source.counts(),
+        dropped,
+    }
+}
+
+/// The wall clock: the one place where the library reads it, for ticks of live capture and for stats.
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_wide_nanos(since.as_nanos() as i128).0
+}
+
+/// Frames between two looks at clock and stop flag.
+const FRAMES_PER_CHECK: u32 = 1024;
+/// How long packets wait for their batch to fill while none comes.
+const BATCH_PATIENCE: Duration = Duration::from_millis(2);
+/// How long to wait for a packet before the tables are told the time.
+const IDLE_PATIENCE: Duration = Duration::from_millis(100);

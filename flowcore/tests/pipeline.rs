@@ -1,0 +1,263 @@
+//! The whole pipeline: the same records for any number of shards, and nothing lost on the way.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flowcore::capture::{Next, Source, SourceCounts};
+use flowcore::packet::{Frame, LinkType};
+use flowcore::record::Record;
+use flowcore::sink::Sink;
+use flowcore::table::{IdleTimeouts, TableOptions};
+use flowcore::time::Timestamp;
+use flowcore::{Error, Meter, Stop};
+
+/// Frames from memory; as if live, if wanted.
+struct Frames {
+    frames: Vec<(i64, Vec<u8>)>,
+    next: usize,
+    live: bool,
+}
+
+impl Source for Frames {
+    fn next(&mut self, _: Duration) -> Result<Next<'_>, Error> {
+        let Some((nanos, data)) = self.frames.get(self.next) else { return Ok(Next::End) };
+        self.next += 1;
+        Ok(Next::Frame(Frame {
+            data,
+            time: Some(Timestamp::from_nanos(*nanos)),
+            wire_len: data.len() as u32,
+            link: LinkType(1),
+            interface: None,
+        }))
+    }
+
+    fn counts(&mut self) -> SourceCounts {
+        SourceCounts::default()
+    }
+
+    fn is_live(&self) -> bool {
+        self.live
+    }
+}
+
+/// Keeps what it is given as text; each record may take its time.
+#[derive(Clone, Default)]
+struct Kept {
+    lines: Arc<Mutex<Vec<String>>>,
+    pause: Duration,
+}
+
+impl Sink for Kept {
+    fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
+        std::thread::sleep(self.pause);
+        self.lines.lock().unwrap().push(format!("{record:?}"));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A small generator, so that the traffic is the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+/// An Ethernet frame with a TCP or UDP packet between two of 40 hosts, or an ARP frame.
+fn frame(random: &mut Random) -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    if random.below(50) == 0 {
+        frame.extend([0x08, 0x06]);
+        frame.resize(60, 0);
+        return frame;
+    }
+    let (src, dst) = (random.below(20) as u8, 20 + random.below(20) as u8);
+    let (src, dst) = if random.below(2) == 0 { (src, dst) } else { (dst, src) };
+    let port = |host: u8| (if host < 20 { 40_000 } else { 443 } + u16::from(host % 3)).to_be_bytes();
+    let payload: Vec<u8> = (0..random.below(300)).map(|_| random.below(7) as u8).collect();
+    let is_tcp = random.below(3) > 0;
+    let header = if is_tcp { 20 } else { 8 };
+    let ip_len = (20 + header + payload.len()) as u16;
+    frame.extend([0x08, 0x00, 0x45, 0]);
+    frame.extend(ip_len.to_be_bytes());
+    frame.extend([0, 0, 0, 0, 64, if is_tcp { 6 } else { 17 }, 0, 0]);
+    frame.extend([10, 0, 0, src, 10, 0, 0, dst]);
+    frame.extend(port(src));
+    frame.extend(port(dst));
+    if is_tcp {
+        frame.extend((random.below(5) as u32 * 1000).to_be_bytes());
+        frame.extend([0; 4]);
+        let flags = [0x10, 0x18, 0x02, 0x12, 0x11, 0x04][random.below(6) as usize];
+        frame.extend([0x50, flags, 1, 0, 0, 0, 0, 0]);
+    } else {
+        frame.extend((8 + payload.len() as u16).to_be_bytes());
+        frame.extend([0, 0]);
+    }
+    frame.extend(payload);
+    frame
+}
+
+fn traffic(seed: u64, packets: usize) -> Vec<(i64, Vec<u8>)> {
+    let mut random = Random(seed);
+    let mut nanos = 1_700_000_000_000_000_000;
+    (0..packets)
+        .map(|_| {
+            nanos += match random.below(1000) {
+                0 => 40_000_000_000,
+                1 => -1_000_000_000,
+                2 => -500_000_000_000,
+                _ => random.below(20_000_000) as i64,
+            };
+            (nanos, frame(&mut random))
+        })
+        .collect()
+}
+
+fn options() -> TableOptions {
+    TableOptions {
+        idle: IdleTimeouts::all(Duration::from_secs(30)),
+        active: Some(Duration::from_secs(8)),
+        ..TableOptions::default()
+    }
+}
+
+fn replay(frames: &[(i64, Vec<u8>)], shards: usize) -> (Vec<String>, flowcore::meter::Summary) {
+    let kept = Kept::default();
+    let source = Frames { frames: frames.to_vec(), next: 0, live: false };
+    let meter = Meter::builder().table(options()).shards(shards).sink("kept", Box::new(kept.clone()));
+    let summary = meter.build().unwrap().run(Box::new(source), &Stop::new());
+    assert!(summary.failure.is_none(), "{:?}", summary.failure);
+    assert!(summary.false_identities.is_empty(), "{:?}", summary.false_identities);
+    let lines = std::mem::take(&mut *kept.lines.lock().unwrap());
+    (lines, summary)
+}
+
+#[test]
+fn replay_is_the_same_for_any_number_of_shards() {
+    for seed in 0..6 {
+        let frames = traffic(seed, 6_000);
+        let (expected, summary) = replay(&frames, 1);
+        let reasons: Vec<&str> = summary.stats.records.keys().copied().collect();
+        for reason in ["active", "eof", "fin", "idle", "reuse", "rst"] {
+            assert!(reasons.contains(&reason), "no {reason} in {reasons:?}");
+        }
+        assert!(summary.stats.time_jumps > 0 && summary.stats.packets_out_of_order > 0);
+        assert_eq!(summary.stats.packets, 6_000);
+        for shards in [2, 3, 8] {
+            let (records, other) = replay(&frames, shards);
+            assert!(records == expected, "seed {seed}: {shards} shards differ from one");
+            assert_eq!(other.stats.records, summary.stats.records);
+        }
+    }
+}
+
+#[test]
+fn many_flows_that_end_at_once_keep_their_order() {
+    let mut frames: Vec<(i64, Vec<u8>)> = Vec::new();
+    for n in 0..30_000u32 {
+        let mut random = Random(u64::from(n));
+        let mut data = frame(&mut random);
+        if data[13] == 0 {
+            data[27..30].copy_from_slice(&n.to_be_bytes()[1..]);
+        }
+        frames.push((i64::from(n), data));
+    }
+    frames.push((100_000_000_000, frame(&mut Random(7))));
+    let (one, _) = replay(&frames, 1);
+    let (three, _) = replay(&frames, 3);
+    assert!(one.len() > 20_000 && one == three);
+}
+
+#[test]
+fn a_slow_sink_stalls_replay_and_loses_nothing() {
+    let kept = Kept { pause: Duration::from_micros(300), ..Kept::default() };
+    let source = Frames { frames: traffic(9, 8_000), next: 0, live: false };
+    let meter = Meter::builder().table(options()).shards(2).sink("slow", Box::new(kept.clone()));
+    let summary = meter.build().unwrap().run(Box::new(source), &Stop::new());
+    assert!(summary.false_identities.is_empty(), "{:?}", summary.false_identities);
+    assert_eq!(summary.stats.queue_dropped, 0);
+    assert_eq!(kept.lines.lock().unwrap().len() as u64, summary.stats.records.values().sum::<u64>());
+}
+
+#[test]
+fn a_slow_sink_never_stalls_live_capture_and_what_is_dropped_is_counted() {
+    let kept = Kept { pause: Duration::from_micros(500), ..Kept::default() };
+    let source = Frames { frames: traffic(11, 60_000), next: 0, live: true };
+    let options = TableOptions { max_flows: 50, ..options() };
+    let meter = Meter::builder().table(options).shards(2).sink("slow", Box::new(kept.clone()));
+    let stop = Stop::new();
+    let summary = meter.build().unwrap().run(Box::new(source), &stop);
+    assert!(summary.false_identities.is_empty(), "{:?}", summary.false_identities);
+    assert!(summary.stats.queue_dropped > 0, "nothing was dropped");
+    assert_eq!(summary.stats.packets, 60_000);
+}
+
+#[test]
+fn a_sink_that_fails_ends_the_run() {
+    struct Failing(u32);
+    impl Sink for Failing {
+        fn write(&mut self, _: Record<'_>) -> Result<(), Error> {
+            self.0 = self.0.saturating_sub(1);
+            if self.0 == 0 {
+                return Err(Error::Output {
+                    name: "full".into(),
+                    source: std::io::Error::other("disk full"),
+                });
+            }
+            Ok(())
+        }
+        fn flush(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+        fn finish(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+    let source = Frames { frames: traffic(5, 200_000), next: 0, live: false };
+    let meter = Meter::builder().table(options()).sink("full", Box::new(Failing(10)));
+    let summary = meter.build().unwrap().run(Box::new(source), &Stop::new());
+    assert!(matches!(summary.failure, Some(Error::Output { .. })));
+    assert!(summary.stats.packets < 200_000, "reading went on");
+    assert!(summary.stats.sinks[0].failed > 0);
+    assert!(summary.false_identities.is_empty(), "{:?}", summary.false_identities);
+}
+
+#[test]
+fn limits_stop_reading_and_write_what_is_open() {
+    let source = Frames { frames: traffic(3, 5_000), next: 0, live: false };
+    let meter = Meter::builder().packet_limit(Some(1_234)).build().unwrap();
+    let summary = meter.run(Box::new(source), &Stop::new());
+    assert_eq!(summary.stats.packets, 1_234);
+
+    let stop = Stop::new();
+    stop.request();
+    let source = Frames { frames: traffic(3, 5_000), next: 0, live: false };
+    let summary = Meter::builder().build().unwrap().run(Box::new(source), &stop);
+    assert_eq!(summary.stats.packets, 0);
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    assert!(matches!(Meter::builder().shards(0).build(), Err(Error::Option(_))));
+    let options = TableOptions { max_flows: 0, ..TableOptions::default() };
+    assert!(matches!(Meter::builder().table(options).build(), Err(Error::Option(_))));
+}
+
+#[test]
+fn stats_by_name() {
+    let (_, summary) = replay(&traffic(1, 2_000), 2);
+    let dropped: BTreeMap<&str, u64> = summary.stats.dropped.clone();
+    assert!(dropped["arp"] > 0);
+    assert_eq!(dropped.values().sum::<u64>() + summary.stats.flow_packets, 2_000);
+}
