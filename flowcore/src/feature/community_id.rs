@@ -65,9 +65,7 @@ fn port_pair(key: &FlowKey, sender: End) -> Option<(u16, u16)> {
 
 /// The ICMP type that answers a type, where there is one.
 fn icmp_counterpart(proto: Proto, kind: u8) -> Option<u8> {
-    const PAIRS_V4: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (17, 18), (10, 9)];
-    const PAIRS_V6: [(u8, u8); 5] = [(128, 129), (133, 134), (135, 136), (130, 131), (144, 145)];
-    let pairs = if proto == Proto::ICMP { PAIRS_V4 } else { PAIRS_V6 };
+    let pairs: &[(u8, u8)] = if proto == Proto::ICMP { &PAIRS_V4 } else { &PAIRS_V6 };
     pairs.iter().find_map(|&(ask, answer)| match kind {
         kind if kind == ask => Some(answer),
         kind if kind == answer => Some(ask),
@@ -75,24 +73,84 @@ fn icmp_counterpart(proto: Proto, kind: u8) -> Option<u8> {
     })
 }
 
+/// Echo, router discovery, timestamp, information, address mask.
+const PAIRS_V4: [(u8, u8); 5] = [(8, 0), (10, 9), (13, 14), (15, 16), (17, 18)];
+/// Echo, listener discovery, router and neighbour discovery, node information, home agent discovery.
+const PAIRS_V6: [(u8, u8); 6] = [(128, 129), (130, 131), (133, 134), (135, 136), (139, 140), (144, 145)];
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::key::{Endpoint, FiveTuple};
 
-    fn id(src: (&str, u16), dst: (&str, u16), proto: Proto) -> String {
-        let end = |(addr, port): (&str, u16)| Endpoint { addr: addr.parse().unwrap(), port: Some(port) };
-        let (key, sender) = FlowKey::from_tuple(&FiveTuple { src: end(src), dst: end(dst), proto });
-        CommunityId::new(&key, sender, None, 0).as_str().to_owned()
+    fn id(proto: Proto, src: &str, dst: &str, ports: Option<(u16, u16)>, seed: u16) -> String {
+        let end = |addr: &str, port| Endpoint { addr: addr.parse().unwrap(), port };
+        let has_ports = ports.filter(|_| !proto.is_icmp());
+        let tuple = FiveTuple {
+            src: end(src, has_ports.map(|ports| ports.0)),
+            dst: end(dst, has_ports.map(|ports| ports.1)),
+            proto,
+        };
+        let icmp = ports.filter(|_| proto.is_icmp()).map(|(kind, code)| (kind as u8, code as u8));
+        let (key, sender) = FlowKey::from_tuple(&tuple);
+        CommunityId::new(&key, sender, icmp, seed).as_str().to_owned()
+    }
+
+    /// The baseline of the public specification, seeds 0 and 1; ICMP by type and code.
+    #[test]
+    fn public_vectors() {
+        let (near, far) = ("fe80::200:86ff:fe05:80da", "fe80::260:97ff:fe07:69ea");
+        let site = "3ffe:507:0:1:200:86ff:fe05:80da";
+        #[rustfmt::skip]
+        let vectors = [
+            (58, near, far, Some((135, 0)), "1:dGHyGvjMfljg6Bppwm3bg0LO8TY=", "1:kHa1FhMYIT6Ym2Vm2AOtoOARDzY="),
+            (58, far, near, Some((136, 0)), "1:dGHyGvjMfljg6Bppwm3bg0LO8TY=", "1:kHa1FhMYIT6Ym2Vm2AOtoOARDzY="),
+            (58, far, near, Some((135, 0)), "1:zavyT/cezQr1fmImYCwYnMXbgck=", "1:2hSqmsDZ2kdcY9kbiUzOEBic0iM="),
+            (58, near, far, Some((136, 0)), "1:zavyT/cezQr1fmImYCwYnMXbgck=", "1:2hSqmsDZ2kdcY9kbiUzOEBic0iM="),
+            (58, "3ffe:501:1800:2345::2", site, Some((3, 0)), "1:2ObVBgIn28oZvibYZhZMBgh7WdQ=", "1:lVEtCZpYu84Xqaa++3lXFyuu2n4="),
+            (58, "3ffe:501:410:0:2c0:dfff:fe47:33e", site, Some((1, 4)), "1:hLZd0XGWojozrvxqE0dWB1iM6R0=", "1:W8MHwXpWzpoSTD+cGcaJr4u0ys8="),
+            (58, site, "3ffe:501:0:1001::2", Some((128, 0)), "1:+TW+HtLHvV1xnGhV1lv7XoJrqQg=", "1:GfZxjAkDk2MkegpBYHV6tadtFXQ="),
+            (58, "3ffe:501:0:1001::2", site, Some((129, 0)), "1:+TW+HtLHvV1xnGhV1lv7XoJrqQg=", "1:GfZxjAkDk2MkegpBYHV6tadtFXQ="),
+            (58, near, "ff02::2", Some((133, 0)), "1:hO+sN4H+MG5MY/8hIrXPqc4ZQz0=", "1:L7Ka0ZMYu+J3bL4ulW2PrqyXNo8="),
+            (58, far, "ff02::1", Some((134, 0)), "1:pkvHqCL88/tg1k4cPigmZXUtL00=", "1:K/ee5UCqAMAQXDorP5nSa2CGLjc="),
+            (1, "192.168.0.89", "192.168.0.1", Some((8, 0)), "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=", "1:03g6IloqVBdcZlPyX8r0hgoE7kA="),
+            (1, "192.168.0.1", "192.168.0.89", Some((0, 0)), "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=", "1:03g6IloqVBdcZlPyX8r0hgoE7kA="),
+            (1, "10.0.0.1", "10.0.0.2", Some((11, 0)), "1:YHxtAirCG//0OzkcVAukqKQN9xM=", "1:XjUibYHaafLQ3pxQeiMI8g25q20="),
+            (6, "2001:470:e5bf:dead:4957:2174:e82c:4887", "2607:f8b0:400c:c03::1a", Some((63943, 25)), "1:/qFaeAR+gFe1KYjMzVDsMv+wgU4=", "1:eJYTW6AOzFLlSUoESovMjnu7rMw="),
+            (132, "192.168.170.8", "192.168.170.56", Some((7, 7)), "1:MP2EtRCAUIZvTw6MxJHLV7N7JDs=", "1:5w3ZRjeKBzqT3zsaEECDGjUbYeg="),
+            (6, "128.232.110.120", "66.35.250.204", Some((34855, 80)), "1:LQU9qZlK+B5F3KDmev6m5PMibrg=", "1:3V71V58M3Ksw/yuFALMcW0LAHvc="),
+            (17, "192.168.1.52", "8.8.8.8", Some((54585, 53)), "1:d/FP5EW3wiY1vCndhwleRRKHowQ=", "1:Q9We8WO3piVF8yEQBNJF4uiSVrI="),
+            (46, "10.1.12.1", "10.1.12.2", None, "1:KHlLkgoJW7ifUTyTSgyVfkFHzKw=", "1:rYir8gphR31noO9iDRQmF/BteEI="),
+        ];
+        for (proto, src, dst, ports, unseeded, seeded) in vectors {
+            let proto = Proto(proto);
+            assert_eq!(id(proto, src, dst, ports, 0), unseeded, "{proto} {src} {dst} {ports:?}");
+            assert_eq!(id(proto, src, dst, ports, 1), seeded, "{proto} {src} {dst} {ports:?}");
+            if !proto.is_icmp() {
+                let back = ports.map(|(src, dst)| (dst, src));
+                assert_eq!(id(proto, dst, src, back, 0), unseeded, "{proto}, the way back");
+            }
+        }
+    }
+
+    /// 1:5M4c… is the base64 of the SHA-1 of 0000 fe80…80da fe80…69ea 3a 00 008b 008c.
+    #[test]
+    fn node_information_is_a_pair() {
+        let (near, far) = ("fe80::200:86ff:fe05:80da", "fe80::260:97ff:fe07:69ea");
+        let asked = id(Proto::ICMPV6, near, far, Some((139, 1)), 0);
+        assert_eq!(asked, "1:5M4clpPt0fX67/4bIqQT4gA26Dw=");
+        assert_eq!(id(Proto::ICMPV6, far, near, Some((140, 0)), 0), asked);
     }
 
     #[test]
-    fn public_vectors() {
-        let tcp = id(("128.232.110.120", 34855), ("66.35.250.204", 80), Proto::TCP);
-        assert_eq!(tcp, "1:LQU9qZlK+B5F3KDmev6m5PMibrg=");
-        let udp = id(("192.168.1.52", 54585), ("8.8.8.8", 53), Proto::UDP);
-        assert_eq!(udp, "1:d/FP5EW3wiY1vCndhwleRRKHowQ=");
-        let back = id(("8.8.8.8", 53), ("192.168.1.52", 54585), Proto::UDP);
-        assert_eq!(back, udp);
+    fn ports_of_other_protocols_do_not_count() {
+        let with = id(Proto::DCCP, "10.0.0.1", "10.0.0.2", Some((1, 2)), 0);
+        assert_eq!(with, id(Proto::DCCP, "10.0.0.1", "10.0.0.2", None, 0));
+    }
+
+    #[test]
+    fn equal_addresses_are_ordered_by_port() {
+        let there = id(Proto::UDP, "127.0.0.1", "127.0.0.1", Some((9000, 53)), 0);
+        assert_eq!(there, id(Proto::UDP, "127.0.0.1", "127.0.0.1", Some((53, 9000)), 0));
     }
 }

@@ -5,6 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod community_id;
+mod entropy;
+mod iat;
+mod length;
+mod splt;
+mod squares;
+mod tcp;
+mod ttl;
 mod volume;
 
 use crate::field::{Field, Scalar};
@@ -12,7 +19,13 @@ use crate::key::Dir;
 use crate::packet::Packet;
 
 pub use community_id::CommunityId;
-pub use volume::{Volume, VolumeValues};
+pub use entropy::{Entropy, EntropyValues};
+pub use iat::{Iat, IatValues, Intervals};
+pub use length::Lengths;
+pub use splt::{Splt, SpltValues};
+pub use tcp::{Tcp, TcpNumbers, TcpSide, TcpValues};
+pub use ttl::{Ttl, TtlValues};
+pub use volume::{Side, Volume, VolumeValues};
 
 /// The state of one per-flow number, or of a few that belong together.
 pub trait Feature: Default {
@@ -149,4 +162,14 @@ macro_rules! features {
 
 features! {
     volume: Volume,
+    iat: Iat,
+    ttl: Ttl,
+    tcp: Tcp,
+    entropy: Entropy,
+    splt: Splt,
 }
+
+#[cfg(test)]
+mod maker;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use super::*;
+use crate::feature::maker::{features, field, flow, packet};
+use crate::key::Proto;
+
+fn of(payload: &[u8]) -> EntropyValues {
+    flow(&[packet(Proto::UDP, Dir::Fwd).payload(payload)]).entropy
+}
+
+fn all_bytes(times: usize) -> Vec<u8> {
+    (0..=255).flat_map(|byte| vec![byte; times]).collect()
+}
+
+#[test]
+fn vectors() {
+    assert_eq!(of(&all_bytes(1)).both, Some(8.0));
+    assert_eq!(of(b"ab").both, Some(1.0));
+    let one = of(b"aaaa");
+    assert_eq!((one.both, one.src, one.dst, one.bytes), (Some(0.0), Some(0.0), None, 4));
+    assert!(one.both.unwrap().is_sign_positive());
+    assert!(of(b"aaaaa").both.unwrap().to_bits() == 0, "no rounding left of five");
+    // 1/2, 1/4, 1/4
+    assert_eq!(of(b"aabc").both, Some(1.5));
+}
+
+#[test]
+fn nothing_without_payload() {
+    let values = flow(&[packet(Proto::UDP, Dir::Fwd)]).entropy;
+    assert_eq!(values, EntropyValues::default());
+    assert_eq!(field(&values, "entropy"), "absent");
+    assert_eq!(field(&values, "entropy_bytes"), "0");
+}
+
+#[test]
+fn merged_from_both_histograms() {
+    let packets =
+        [packet(Proto::UDP, Dir::Fwd).payload(b"aaaa"), packet(Proto::UDP, Dir::Rev).payload(b"bbbb")];
+    let values = flow(&packets).entropy;
+    assert_eq!((values.both, values.src, values.dst), (Some(1.0), Some(0.0), Some(0.0)));
+    assert_eq!(values.bytes, 8);
+}
+
+#[test]
+fn announced_bytes_do_not_count() {
+    let packets = [packet(Proto::UDP, Dir::Fwd).payload(b"ab").data(1000)];
+    assert_eq!(flow(&packets).entropy.bytes, 2);
+}
+
+/// However payload is cut into packets and wherever the histogram begins, the numbers are the same.
+#[test]
+fn few_and_many_bytes_agree() {
+    let payload: Vec<u8> = (0..2000u32).map(|n| (n * n % 97) as u8).collect();
+    let direct = |bytes: &[u8]| {
+        let mut counts = [0u64; 256];
+        bytes.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+        let total = bytes.len() as f64;
+        let parts = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / total);
+        -parts.map(|p| p * p.log2()).sum::<f64>()
+    };
+    for total in [1, 191, 192, 193, 500, 2000] {
+        for piece in [1, 7, 64, 192, 1000] {
+            let packets: Vec<_> = payload[..total]
+                .chunks(piece)
+                .enumerate()
+                .map(|(nth, bytes)| {
+                    let dir = if nth % 3 == 0 { Dir::Rev } else { Dir::Fwd };
+                    packet(Proto::UDP, dir).payload(bytes)
+                })
+                .collect();
+            let of_dir = |dir| -> Vec<u8> {
+                packets.iter().filter(|made| made.dir == dir).flat_map(|made| made.payload.clone()).collect()
+            };
+            let values = flow(&packets).entropy;
+            let close = |got: Option<f64>, bytes: &[u8]| match got {
+                Some(got) => (got - direct(bytes)).abs() < 1e-9,
+                None => bytes.is_empty(),
+            };
+            assert!(close(values.both, &payload[..total]), "{total} {piece}");
+            assert!(close(values.src, &of_dir(Dir::Fwd)), "{total} {piece}");
+            assert!(close(values.dst, &of_dir(Dir::Rev)), "{total} {piece}");
+            assert_eq!(values.bytes, total as u64);
+        }
+    }
+}
+
+#[test]
+fn limit_for_each_direction() {
+    let mut options = FeatureOptions::default();
+    options.entropy_bytes = 4;
+    let packets = [
+        packet(Proto::UDP, Dir::Fwd).payload(b"aab"),
+        packet(Proto::UDP, Dir::Fwd).payload(b"bccccccc"),
+        packet(Proto::UDP, Dir::Rev).payload(&all_bytes(1)),
+        packet(Proto::UDP, Dir::Rev).payload(b"zz"),
+    ];
+    let values = features(&packets, &options).finish().entropy;
+    assert_eq!(values.bytes, 8);
+    assert_eq!(values.src, Some(1.0), "aabb");
+    assert_eq!(values.dst, Some(2.0), "0 1 2 3");
+    options.entropy_bytes = 1000;
+    let values = features(&packets, &options).finish().entropy;
+    assert_eq!(values.bytes, 11 + 258);
+}
+
+#[test]
+fn counts_widen_before_they_overflow() {
+    let mut held = Held::default();
+    let near = u64::from(u32::MAX) - 300;
+    let mut counts = Box::new([[0u32; 256]; 2]);
+    counts[0][usize::from(b'a')] = near as u32;
+    held.counts = Some(Counts::Narrow(counts));
+    held.taken = [near, 0];
+    held.add(&[b'a'; 300], Dir::Fwd, 0);
+    assert!(matches!(held.counts, Some(Counts::Narrow(_))), "exactly full");
+    held.add(b"aa", Dir::Fwd, 0);
+    held.add(b"b", Dir::Rev, 0);
+    let Some(Counts::Wide(wide)) = &held.counts else { panic!("{:?}", held.counts) };
+    assert_eq!(wide[0][usize::from(b'a')], u64::from(u32::MAX) + 2);
+    assert_eq!(held.measure().bytes, u64::from(u32::MAX) + 3);
+    held.turn();
+    let values = held.measure();
+    assert_eq!((values.src, values.dst), (Some(0.0), Some(0.0)));
+    assert!(values.both.unwrap() > 0.0);
+}
+
+#[test]
+fn memory_is_counted() {
+    let none = features(&[packet(Proto::UDP, Dir::Fwd)], &FeatureOptions::default());
+    assert_eq!(none.entropy.heap_bytes(), 0);
+    assert_eq!(size_of::<Entropy>(), size_of::<usize>());
+    let few = features(&[packet(Proto::UDP, Dir::Fwd).payload(b"a")], &FeatureOptions::default());
+    assert_eq!(few.entropy.heap_bytes(), size_of::<Held>());
+    let many = features(&[packet(Proto::UDP, Dir::Fwd).payload(&[0; 193])], &FeatureOptions::default());
+    assert_eq!(many.entropy.heap_bytes(), size_of::<Held>() + 2 * 256 * 4);
+}
