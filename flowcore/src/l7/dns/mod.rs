@@ -1,0 +1,470 @@
+//! DNS over UDP and TCP, multicast DNS and LLMNR (definitions.md, "DNS").
+//!
+//! The header, and the data of the types it knows, are read by dns-parser; the walk and the names are
+//! ours. Never on traffic: its `Packet::parse`, which refuses whole messages, and printing its names,
+//! which recurses (faults.md).
+
+mod message;
+mod name;
+mod rdata;
+mod svcb;
+mod text;
+mod transaction;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use super::stream::Stream;
+use super::{App, Claim, L7Counts, L7Facts, Look, Protocol, Sight};
+use crate::key::Dir;
+use crate::time::Timestamp;
+
+use dns_parser::Header;
+use message::{
+    MAX_QUESTIONS, MAX_RECORDS, MIN_RESOURCE, Question, Reader, Resource, is_certain, is_plausible,
+};
+use rdata::Data;
+use text::Text;
+
+pub use message::DnsRefusal;
+pub use transaction::{Answer, Transaction, Transport};
+pub use words::{DnsClass, Rcode, RecordType};
+
+/// The DNS transactions of a flow.
+#[derive(Debug)]
+pub(super) struct Dns {
+    entries: Vec<Entry>,
+    /// Bytes that the texts and answers of `entries` hold.
+    texts: usize,
+    /// Something did not fit.
+    truncated: bool,
+    /// Which of the three it is, by port.
+    app: App,
+    /// Nothing but the messages themselves says that this is DNS.
+    by_content: bool,
+    /// Both directions, where TCP carries it.
+    streams: Option<Box<[Stream; 2]>>,
+}
+
+/// A transaction, and what pairing needs to know of it.
+#[derive(Debug)]
+struct Entry {
+    transaction: Transaction,
+    /// When the first query came.
+    asked: Timestamp,
+    responses: u32,
+}
+
+impl Protocol for Dns {
+    fn probe(look: &Look<'_>, counts: &mut L7Counts) -> Option<Claim<Dns>> {
+        if look.has_port(NETBIOS_PORT) {
+            return None;
+        }
+        let (app, by_content) = match app_of_port(look) {
+            Some(app) => (app, false),
+            None if look.is_udp() && look.complete && is_certain(look.bytes) => (App::Dns, true),
+            None => return None,
+        };
+        let mut dns = Dns { entries: Vec::new(), texts: 0, truncated: false, app, by_content, streams: None };
+        let sight = dns.read(look, counts);
+        Some(Claim { sight, state: Some(dns) })
+    }
+
+    fn read(&mut self, look: &Look<'_>, counts: &mut L7Counts) -> Sight {
+        if look.is_tcp() {
+            return self.read_stream(look, counts);
+        }
+        if self.by_content && !(look.complete && is_certain(look.bytes)) {
+            return Sight::default();
+        }
+        self.read_message(look.bytes, look, Transport::Udp, counts)
+    }
+
+    fn turn(&mut self) {
+        if let Some(streams) = &mut self.streams {
+            streams.swap(0, 1);
+        }
+    }
+
+    fn finish(&mut self, last: bool, facts: &mut L7Facts) {
+        let entries = std::mem::take(&mut self.entries);
+        let (out, open) = entries.into_iter().partition(|entry| last || !entry.is_open());
+        self.entries = open;
+        self.entries.shrink_to_fit();
+        self.texts = self.entries.iter().map(Entry::texts).sum();
+        facts.dns = Vec::into_iter(out).map(|entry: Entry| entry.transaction).collect();
+        facts.dns_truncated = std::mem::take(&mut self.truncated);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let streams = self.streams.as_ref().map_or(0, |streams| {
+            size_of::<[Stream; 2]>() + streams.iter().map(Stream::heap_bytes).sum::<usize>()
+        });
+        self.held() + streams
+    }
+}
+
+/// Tells which DNS is at home on the message's ports.
+fn app_of_port(look: &Look<'_>) -> Option<App> {
+    match (look.is_udp(), look.is_tcp()) {
+        (true, _) if look.has_port(53) => Some(App::Dns),
+        (true, _) if look.has_port(5353) => Some(App::Mdns),
+        (true, _) if look.has_port(5355) => Some(App::Llmnr),
+        (_, true) if look.has_port(53) => Some(App::Dns),
+        _ => None,
+    }
+}
+
+impl Dns {
+    fn read_stream(&mut self, look: &Look<'_>, counts: &mut L7Counts) -> Sight {
+        let mut streams = self.streams.take().unwrap_or_default();
+        let [ahead, back] = match look.dir {
+            Dir::Fwd => streams.each_mut(),
+            Dir::Rev => {
+                let [a, b] = streams.each_mut();
+                [b, a]
+            }
+        };
+        if let Some(tcp) = look.packet.tcp.filter(|tcp| tcp.flags.contains(crate::packet::TcpFlags::ACK)) {
+            back.expect(tcp.ack);
+        }
+        let mut seen = Sight::default();
+        let mut one = |message: &[u8], counts: &mut L7Counts| {
+            let sight = self.read_message(message, look, Transport::Tcp, counts);
+            seen =
+                Sight { app: seen.app.or(sight.app), client: seen.client.or(sight.client), finished: false };
+        };
+        let lost = ahead.feed(look.seq, look.bytes, &mut |available| {
+            let mut used = 0;
+            while let Some((&head, body)) = available.get(used..)?.split_first_chunk() {
+                let len = usize::from(u16::from_be_bytes(head));
+                if !is_plausible(body, len) {
+                    return None;
+                }
+                let Some(message) = body.get(..len) else {
+                    if !look.complete {
+                        one(body, counts);
+                    }
+                    break;
+                };
+                one(message, counts);
+                used += head.len() + len;
+            }
+            Some(used)
+        });
+        if !look.complete {
+            ahead.forget();
+        }
+        counts.dns_refused.add(DnsRefusal::Stream, lost.into());
+        self.streams = Some(streams);
+        seen
+    }
+
+    /// Reads a message and counts how it ended.
+    fn read_message(
+        &mut self,
+        bytes: &[u8],
+        look: &Look<'_>,
+        transport: Transport,
+        counts: &mut L7Counts,
+    ) -> Sight {
+        let response = match self.walk(bytes, look.packet.time, transport) {
+            Ok(Walked { response, whole }) => {
+                let count = if whole { &mut counts.dns_whole } else { &mut counts.dns_partial };
+                *count += 1;
+                response
+            }
+            Err(refusal) => {
+                counts.dns_refused.count(refusal);
+                return Sight::default();
+            }
+        };
+        // Who answers a group says nothing of who asked, and the group is nobody's client.
+        let client = match response {
+            false => Some(look.dir),
+            true if look.is_to_group() => None,
+            true => Some(look.dir.flip()),
+        };
+        Sight::of(self.app, client)
+    }
+
+    /// Reads a message into the transactions; what comes before damage is kept.
+    fn walk(&mut self, bytes: &[u8], time: Timestamp, transport: Transport) -> Result<Walked, DnsRefusal> {
+        let mut reader = Reader::open(bytes)?;
+        let header = reader.header;
+        let (questions, records) = (usize::from(header.questions), reader.announced());
+        match (questions, records) {
+            // Nothing is announced: then nothing else may be there.
+            (0, 0) if !reader.is_at_end() => return Err(DnsRefusal::Cut),
+            (0, 1..) => drop(reader.clone().resource()?),
+            _ => {}
+        }
+        let arrival = Arrival { header, time, transport };
+        let mut scratch = Text::new(0);
+        let fits = questions <= MAX_QUESTIONS && records <= MAX_RECORDS;
+        self.truncated |= !fits;
+        // The records come behind the last question.
+        let mut at_records = questions <= MAX_QUESTIONS;
+        // The entries that this message answers, as bits, and the one that takes its records.
+        let mut answered = 0u16;
+        let mut taker = None;
+        for nth in 0..questions.min(MAX_QUESTIONS) {
+            match reader.question() {
+                Ok(question) => {
+                    let entry = self.question(&question, &arrival, &mut scratch);
+                    answered |= entry.map_or(0, bit);
+                    taker = if nth == 0 { entry } else { taker };
+                }
+                Err(refusal) if nth == 0 => return Err(refusal),
+                Err(_) => {
+                    at_records = false;
+                    break;
+                }
+            }
+        }
+        if questions == 0 && !header.query {
+            taker = self.unnamed(&arrival);
+            answered = taker.map_or(0, bit);
+        }
+        let mut upper_rcode = 0;
+        let sound = at_records && self.records(&mut reader, taker, &mut scratch, &mut upper_rcode);
+        let lower_rcode: u8 = header.response_code.into();
+        let rcode = Rcode(upper_rcode << 4 | u16::from(lower_rcode));
+        let bits = self.entries.iter_mut().enumerate().filter(|(nth, _)| answered & bit(*nth) != 0);
+        bits.for_each(|(_, entry)| entry.transaction.rcode = Some(rcode));
+        Ok(Walked { response: !header.query, whole: fits && sound })
+    }
+
+    /// Enters a question, or pairs it; returns the entry that is answered by it.
+    fn question(&mut self, question: &Question<'_>, arrival: &Arrival, scratch: &mut Text) -> Option<usize> {
+        scratch.restart(NAME_TEXT_MAX);
+        question.name.write(scratch);
+        let query = scratch.as_str()?;
+        let (id, qtype) = (arrival.header.id, RecordType(question.qtype));
+        let mut same = self.entries.iter().enumerate().filter(|(_, entry)| {
+            let transaction = &entry.transaction;
+            let name = transaction.query.as_deref();
+            transaction.id == id
+                && transaction.qtype == Some(qtype)
+                && name.is_some_and(|name| name.eq_ignore_ascii_case(query))
+        });
+        let open = same.clone().find(|(_, entry)| entry.is_open()).map(|(nth, _)| nth);
+        // A question that was sent again may be answered again.
+        let again = same.find(|(_, entry)| entry.may_repeat()).map(|(nth, _)| nth);
+        if arrival.header.query {
+            if let Some(entry) = open.and_then(|nth| self.entries.get_mut(nth)) {
+                entry.transaction.queries = entry.transaction.queries.saturating_add(1);
+                return None;
+            }
+        } else if open.is_none()
+            && let Some(entry) = again.and_then(|nth| self.entries.get_mut(nth))
+        {
+            entry.responses += 1;
+            return None;
+        }
+        let nth = match open {
+            Some(nth) => nth,
+            None => {
+                let class = if self.app == App::Mdns { question.qclass & !MDNS_BIT } else { question.qclass };
+                let named = Some((query, qtype, DnsClass(class)));
+                self.enter(arrival, named)?
+            }
+        };
+        self.answer(nth, arrival)
+    }
+
+    /// Finds or makes the entry of a response that repeats no question.
+    ///
+    /// It belongs to the oldest open question with its id; in multicast DNS, where all ids are 0, to none.
+    fn unnamed(&mut self, arrival: &Arrival) -> Option<usize> {
+        let open = self.entries.iter().position(|entry| {
+            self.app != App::Mdns && entry.is_open() && entry.transaction.id == arrival.header.id
+        });
+        let nth = match open {
+            Some(nth) => nth,
+            None => self.enter(arrival, None)?,
+        };
+        self.answer(nth, arrival)
+    }
+
+    /// Makes an entry, if there is room for it.
+    fn enter(&mut self, arrival: &Arrival, named: Option<(&str, RecordType, DnsClass)>) -> Option<usize> {
+        let nth = self.entries.len();
+        let grown = if nth == self.entries.capacity() { nth.max(1) } else { 0 };
+        let text = named.map_or(0, |(query, ..)| query.len());
+        if nth == MAX_TRANSACTIONS || grown * size_of::<Entry>() + text > self.room() {
+            self.truncated = true;
+            return None;
+        }
+        self.entries.reserve_exact(grown);
+        self.texts += text;
+        let Arrival { header, time, transport } = *arrival;
+        let transaction = Transaction {
+            id: header.id,
+            query: named.map(|(query, ..)| query.into()),
+            qtype: named.map(|(_, qtype, _)| qtype),
+            qclass: named.map(|(.., class)| class),
+            rcode: None,
+            aa: None,
+            tc: None,
+            rd: (self.app != App::Llmnr).then_some(header.recursion_desired),
+            ra: None,
+            ad: None,
+            answers: Vec::new(),
+            rtt_nanos: None,
+            queries: header.query.into(),
+            transport,
+        };
+        self.entries.push(Entry { transaction, asked: time, responses: 0 });
+        Some(nth)
+    }
+
+    /// Notes a response; returns the entry again, or none for a query.
+    fn answer(&mut self, nth: usize, arrival: &Arrival) -> Option<usize> {
+        let Arrival { header, time, .. } = *arrival;
+        let entry = self.entries.get_mut(nth).filter(|_| !header.query)?;
+        entry.responses = 1;
+        let transaction = &mut entry.transaction;
+        transaction.rtt_nanos = (transaction.queries > 0).then(|| time.nanos_since(entry.asked));
+        transaction.tc = Some(header.truncated);
+        // LLMNR uses these bits in another way (RFC 4795, section 2.1.1).
+        if self.app != App::Llmnr {
+            transaction.aa = Some(header.authoritative);
+            transaction.ra = Some(header.recursion_available);
+            transaction.ad = Some(header.authenticated_data);
+        }
+        Some(nth)
+    }
+
+    /// Walks the records; tells whether all of them were read and sound.
+    fn records(
+        &mut self,
+        reader: &mut Reader<'_>,
+        taker: Option<usize>,
+        scratch: &mut Text,
+        upper_rcode: &mut u16,
+    ) -> bool {
+        let answers = usize::from(reader.header.answers);
+        let mut sound = true;
+        let mut storing = taker;
+        for nth in 0..reader.announced().min(MAX_RECORDS) {
+            let Ok(resource) = reader.resource() else {
+                sound = false;
+                break;
+            };
+            if resource.rtype == OPT {
+                *upper_rcode = (resource.ttl >> 24) as u16;
+            } else if nth < answers
+                && let Some(entry) = storing
+            {
+                let left = (answers - nth).min(reader.left() / MIN_RESOURCE + 1);
+                match self.store(reader, &resource, entry, left, scratch) {
+                    Some(is_sound) => sound &= is_sound,
+                    None => {
+                        self.truncated = true;
+                        storing = None;
+                    }
+                }
+            }
+        }
+        if let Some(entry) = taker.and_then(|nth| self.entries.get_mut(nth)) {
+            let before = entry.texts();
+            entry.transaction.answers.shrink_to_fit();
+            self.texts -= before - entry.texts();
+        }
+        sound
+    }
+
+    /// Stores an answer; tells whether its data was sound, `None` where there is no room for it.
+    ///
+    /// `left` is how many answers there may be from this one on.
+    fn store(
+        &mut self,
+        reader: &mut Reader<'_>,
+        resource: &Resource<'_>,
+        nth: usize,
+        left: usize,
+        scratch: &mut Text,
+    ) -> Option<bool> {
+        let room = self.room();
+        let answers = &mut self.entries.get_mut(nth)?.transaction.answers;
+        let grown = if answers.len() < answers.capacity() {
+            0
+        } else {
+            // Twice as many, as long as that leaves half of the room.
+            left.min(answers.len().max(2)).min(room / size_of::<Answer>() / 2).max(1)
+        };
+        // No data is shorter as text than on the wire, but for compressed names.
+        let room = room.checked_sub(grown * size_of::<Answer>()).filter(|&room| resource.data_len <= room)?;
+        scratch.restart(room);
+        resource.name.write(scratch);
+        let name: Box<str> = scratch.as_str()?.into();
+        scratch.restart(room - name.len());
+        let data = Data::new(reader.bytes, resource.data_at, resource.data_len);
+        let rtype = RecordType(resource.rtype);
+        let sound = data.write(rtype, &mut reader.steps, scratch);
+        let data: Box<str> = scratch.as_str()?.into();
+        answers.reserve_exact(grown);
+        self.texts += grown * size_of::<Answer>() + name.len() + data.len();
+        answers.push(Answer { name, rtype, ttl: resource.ttl, data });
+        Some(sound)
+    }
+
+    /// Returns the bytes held for transactions, outside of `self`.
+    fn held(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.texts
+    }
+
+    fn room(&self) -> usize {
+        MAX_BYTES.saturating_sub(size_of::<super::State>() + self.held())
+    }
+}
+
+impl Entry {
+    fn is_open(&self) -> bool {
+        self.responses == 0
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.responses < self.transaction.queries
+    }
+
+    /// Returns how many bytes its texts and answers hold.
+    fn texts(&self) -> usize {
+        let answers = &self.transaction.answers;
+        self.transaction.query.as_deref().map_or(0, str::len)
+            + answers.capacity() * size_of::<Answer>()
+            + answers.iter().map(|answer| answer.name.len() + answer.data.len()).sum::<usize>()
+    }
+}
+
+/// A message's header, and how and when it came.
+#[derive(Clone, Copy)]
+struct Arrival {
+    header: Header,
+    time: Timestamp,
+    transport: Transport,
+}
+
+/// How reading a message ended.
+struct Walked {
+    response: bool,
+    /// Everything was read, and sound.
+    whole: bool,
+}
+
+fn bit(nth: usize) -> u16 {
+    1u16.checked_shl(nth as u32).unwrap_or(0)
+}
+
+/// Transactions of a flow and slice.
+const MAX_TRANSACTIONS: usize = 16;
+/// Memory of a flow for its transactions, with the state's own.
+const MAX_BYTES: usize = 4096;
+/// More than any name has, with every byte as `\DDD`.
+const NAME_TEXT_MAX: usize = 1024;
+/// In multicast DNS the top bit of a class is no part of it (RFC 6762, sections 5.4 and 10.2).
+const MDNS_BIT: u16 = 0x8000;
+const OPT: u16 = 41;
+const NETBIOS_PORT: u16 = 137;

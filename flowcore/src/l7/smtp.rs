@@ -1,0 +1,15 @@
+//! SMTP, by the greeting that its client sends first (RFC 5321, section 4.1.1.1; RFC 2033 for LHLO).
+
+use super::{App, Claim, L7Counts, Look, Protocol};
+
+/// SMTP; nothing is kept of it.
+#[derive(Debug)]
+pub(super) struct Smtp;
+
+impl Protocol for Smtp {
+    fn probe(look: &Look<'_>, _counts: &mut L7Counts) -> Option<Claim<Smtp>> {
+        let word = look.bytes.first_chunk::<5>().filter(|_| look.is_tcp())?.to_ascii_uppercase();
+        let greets = matches!(word.as_slice(), b"EHLO " | b"HELO " | b"LHLO ");
+        if greets && look.bytes.ends_with(b"\r\n") { Claim::settled(App::Smtp, Some(look.dir)) } else { None }
+    }
+}
