@@ -16,7 +16,6 @@ use std::time::Duration;
 use corpus_files::Corpus;
 use flowcore::capture::{FileSource, Next, Source};
 use flowcore::decode::{DecodeOptions, Decoder};
-use flowcore::error::Reason;
 use flowcore::meter::Summary;
 use flowcore::record::{EndReason, FlowRecord, Record};
 use flowcore::sink::Sink;

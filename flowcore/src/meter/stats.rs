@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::reader::ReaderReport;
 use crate::error::{Counters, Reason};
+use crate::l7::L7Counts;
 use crate::record::{EndReason, SinkStats, StatsRecord};
 use crate::shard::ShardReport;
 
@@ -37,6 +38,7 @@ pub(super) fn gather(reader: &ReaderReport, shards: &[ShardReport], sinks: &[Sin
         ..StatsRecord::default()
     };
     let mut records = Counters::<EndReason>::new();
+    let mut l7 = L7Counts::default();
     for shard in shards {
         let counts = &shard.counts;
         stats.flow_packets += counts.packets;
@@ -49,8 +51,12 @@ pub(super) fn gather(reader: &ReaderReport, shards: &[ShardReport], sinks: &[Sin
         stats.record_bytes += counts.record_bytes;
         stats.memory_bytes += shard.memory;
         records.merge(&counts.records);
+        l7.merge(&counts.l7);
     }
     stats.records = by_name(&records);
+    stats.dns_whole = l7.dns_whole;
+    stats.dns_partial = l7.dns_partial;
+    stats.dns_refused = by_name(&l7.dns_refused);
     stats
 }
 
