@@ -1,0 +1,2 @@
+//! How fast the traffic maker is.
+fn main() {}
