@@ -109,7 +109,8 @@ impl Flow {
                 let ack = if step.flags & flags::ACK == 0 { 0 } else { self.seq[other] };
                 let window = if step.flags & flags::RST == 0 { options.window() } else { 0 };
                 let mut room = [0; 20];
-                let options = options.write(step.flags, ends.src.is_ipv6(), (now_us / 1000) as u32, &mut room);
+                let options =
+                    options.write(step.flags, ends.src.is_ipv6(), (now_us / 1000) as u32, &mut room);
                 wire.tcp(&ends, &Segment { seq, ack, flags: step.flags, window, options }, payload);
             }
         }

@@ -34,7 +34,10 @@ impl Traffic {
     }
 
     /// Makes the next frame; none at the end.
-    #[expect(clippy::should_implement_trait, reason = "the frame borrows from the maker, as no Iterator's item can")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the frame borrows from the maker, as no Iterator's item can"
+    )]
     pub fn next(&mut self) -> Option<Frame<'_>> {
         let sent = self.maker.next(&self.pools, &mut self.wire)?;
         let bytes = self.wire.bytes();
@@ -80,7 +83,9 @@ impl Frames {
     /// Returns the frames in time order.
     pub fn iter(&self) -> impl Iterator<Item = Frame<'_>> {
         let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        begins.zip(&self.ends).map(|(begin, (ts_ns, end))| Frame { ts_ns: *ts_ns, bytes: &self.bytes[begin..*end] })
+        begins
+            .zip(&self.ends)
+            .map(|(begin, (ts_ns, end))| Frame { ts_ns: *ts_ns, bytes: &self.bytes[begin..*end] })
     }
 
     /// Returns the totals.

@@ -45,8 +45,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
 fn run(wish: &Wish) -> io::Result<()> {
     let begin = Instant::now();
     let mut traffic = Traffic::new(wish.shape, wish.scale, wish.seed);
-    let out: Box<dyn Write> =
-        if wish.output == "-" { Box::new(io::stdout().lock()) } else { Box::new(File::create(&wish.output)?) };
+    let out: Box<dyn Write> = if wish.output == "-" {
+        Box::new(io::stdout().lock())
+    } else {
+        Box::new(File::create(&wish.output)?)
+    };
     let mut pcap = Pcap::new(out);
     while let Some(frame) = traffic.next() {
         pcap.write(&frame)?;

@@ -81,7 +81,12 @@ impl Lane {
             let said = Said { content: self.content, at: self.said, len: len as u16 };
             self.said += len;
             let last = self.said == self.bytes;
-            script.step(SEGMENT_US, Side::Client, if last { flags::ACK | flags::PSH } else { flags::ACK }, said);
+            script.step(
+                SEGMENT_US,
+                Side::Client,
+                if last { flags::ACK | flags::PSH } else { flags::ACK },
+                said,
+            );
             if number % 2 == 0 || last {
                 script.acknowledge(Side::Server, 3);
             }

@@ -31,18 +31,18 @@ pub(super) fn write(index: u32, rng: &mut Rng, flow: &mut Flow) {
 const fn kind_of(drawn: u32) -> (&'static str, Carriage, u16, fn(&mut Writer<'_>)) {
     const TCP: Carriage = Carriage::Tcp(Options::Stamps);
     match drawn {
-        0..300 => ("tls", TCP, 443, tls),
-        300..420 => ("http", TCP, 80, http),
-        420..450 => ("terminal", TCP, 22, terminal),
-        450..480 => ("mail", TCP, 25, mail),
-        480..520 => ("refused", TCP, 8080, refused),
-        520..770 => ("dns", Carriage::Udp, 53, dns),
-        770..830 => ("quic", Carriage::Udp, 443, quic),
-        830..840 => ("call", Carriage::Udp, 4000, call),
-        840..890 => ("ntp", Carriage::Udp, 123, ntp),
+        0..210 => ("tls", TCP, 443, tls),
+        210..320 => ("http", TCP, 80, http),
+        320..330 => ("terminal", TCP, 22, terminal),
+        330..350 => ("mail", TCP, 25, mail),
+        350..390 => ("refused", TCP, 8080, refused),
+        390..770 => ("dns", Carriage::Udp, 53, dns),
+        770..840 => ("quic", Carriage::Udp, 443, quic),
+        840..844 => ("call", Carriage::Udp, 4000, call),
+        844..890 => ("ntp", Carriage::Udp, 123, ntp),
         890..940 => ("ping", Carriage::Echo, 0, ping),
-        940..975 => ("discovery", Carriage::Udp, 1900, discovery),
-        975..980 => ("esp", Carriage::Esp, 0, sealed),
+        940..978 => ("discovery", Carriage::Udp, 1900, discovery),
+        978..980 => ("esp", Carriage::Esp, 0, sealed),
         _ => ("arp", Carriage::Arp, 0, arp),
     }
 }
@@ -68,8 +68,8 @@ fn tls(script: &mut Writer<'_>) {
     let certificate = script.rng().between(1_200, 4_200);
     script.stream(Side::Server, 60, Content::Tls, at, certificate);
     script.stream(Side::Client, 800, Content::Tls, at, 80);
-    for _ in 0..script.rng().between(1, 5) {
-        exchange(script, Content::Tls, (90, 3), (380, 13));
+    for _ in 0..script.rng().between(1, 3) {
+        exchange(script, Content::Tls, (120, 3), (800, 13));
     }
     let orderly = script.rng().chance(850);
     script.close(orderly);
@@ -79,8 +79,11 @@ fn http(script: &mut Writer<'_>) {
     let host = words::host_name(script.rng());
     script.handshake();
     for _ in 0..script.rng().between(1, 4) {
-        let (request, body, at) =
-            (words::http_request(script.rng(), &host), script.rng().heavy(300, 13), script.rng().bits() as u32);
+        let (request, body, at) = (
+            words::http_request(script.rng(), &host),
+            script.rng().heavy(300, 13),
+            script.rng().bits() as u32,
+        );
         let head = words::http_response(script.rng(), body);
         let gap = think(script);
         script.say(Side::Client, gap, &request);
@@ -97,7 +100,7 @@ fn terminal(script: &mut Writer<'_>) {
     script.handshake();
     script.say(Side::Server, 3_000, b"SSH-2.0-OpenSSH_9.2p1\r\n");
     script.say(Side::Client, 900, b"SSH-2.0-OpenSSH_9.6\r\n");
-    for _ in 0..script.rng().heavy(8, 4) {
+    for _ in 0..script.rng().heavy(4, 3) {
         exchange(script, Content::Random, (36, 1), (36, 4));
     }
     script.close(true);
@@ -168,7 +171,7 @@ fn quic(script: &mut Writer<'_>) {
 }
 
 fn call(script: &mut Writer<'_>) {
-    for _ in 0..script.rng().heavy(60, 4) {
+    for _ in 0..script.rng().heavy(50, 3) {
         for by in [Side::Client, Side::Server] {
             let at = script.rng().bits() as u32;
             let gap = 9_900 + script.rng().below(200);
@@ -185,7 +188,7 @@ fn ntp(script: &mut Writer<'_>) {
 }
 
 fn ping(script: &mut Writer<'_>) {
-    for _ in 0..script.rng().heavy(2, 4) {
+    for _ in 0..script.rng().heavy(1, 3) {
         let said = Said { content: Content::Records, at: 32 * 64, len: 56 };
         script.datagram(Side::Client, 1_000_000, said);
         let gap = script.round_trip();
@@ -200,7 +203,7 @@ fn discovery(script: &mut Writer<'_>) {
 }
 
 fn sealed(script: &mut Writer<'_>) {
-    for _ in 0..script.rng().heavy(20, 5) {
+    for _ in 0..script.rng().heavy(10, 4) {
         let (at, blocks, gap) = (script.rng().bits() as u32, script.rng().heavy(4, 4), script.pause(200_000));
         let by = script.rng().pick(&[Side::Client, Side::Server]);
         script.datagram(by, gap, Said { content: Content::Random, at, len: (blocks * 16).min(1_440) as u16 });
@@ -214,7 +217,8 @@ fn arp(script: &mut Writer<'_>) {
 
 /// Adds a request and its response, each with a heavy-tailed size (least bytes, doublings).
 fn exchange(script: &mut Writer<'_>, content: Content, request: (u32, u32), response: (u32, u32)) {
-    let (asked, answered) = (script.rng().heavy(request.0, request.1), script.rng().heavy(response.0, response.1));
+    let (asked, answered) =
+        (script.rng().heavy(request.0, request.1), script.rng().heavy(response.0, response.1));
     let at = script.rng().bits() as u32;
     let gap = think(script);
     script.stream(Side::Client, gap, content, at, asked);

@@ -42,7 +42,9 @@ impl Shape {
     pub(crate) fn maker(self, scale: f64, seed: u64) -> Box<dyn Maker + Send> {
         let times = |count: u32| ((f64::from(count) * scale).round() as u32).max(1);
         match self {
-            Shape::Smallpkt => Box::new(schedule::Schedule::new(smallpkt::write, times(1_000_000), 120, seed)),
+            Shape::Smallpkt => {
+                Box::new(schedule::Schedule::new(smallpkt::write, times(1_000_000), 120, seed))
+            }
             Shape::Mix => Box::new(schedule::Schedule::new(mix::write, times(100_000), 600, seed)),
             Shape::Bigflow => Box::new(bigflow::Bulk::new(times(917_000_000), seed)),
             Shape::Flows => Box::new(flows::Rounds::new(times(1_000_000), seed)),

@@ -50,7 +50,9 @@ pub(super) const fn ends(src: IpAddr, sport: u16, dst: IpAddr, dport: u16) -> En
 
 fn wide(net: u16, host: u32) -> IpAddr {
     let prefix = 0x2001_0DB8_0000_0000_u64 | u64::from(net) << 16;
-    IpAddr::V6(Ipv6Addr::from_bits(u128::from(prefix) << 64 | u128::from(mix(u64::from(host) << 16 | 0xABBA))))
+    IpAddr::V6(Ipv6Addr::from_bits(
+        u128::from(prefix) << 64 | u128::from(mix(u64::from(host) << 16 | 0xABBA)),
+    ))
 }
 
 /// Above the ports of services that stand on the other end.

@@ -40,7 +40,12 @@ fn scan(place: Place, rng: &mut Rng, flow: &mut Flow, kind: &'static str) {
     let port = rng.between(1, 10_000) as u16;
     let server = if kind == "scan closed" { 0 } else { rng.bits() as u32 };
     let carriage = Carriage::Tcp(Options::Scanner);
-    flow.renew(kind, ends(scanner, place.port, place.server(false), port), carriage, [rng.bits() as u32, server]);
+    flow.renew(
+        kind,
+        ends(scanner, place.port, place.server(false), port),
+        carriage,
+        [rng.bits() as u32, server],
+    );
     let rtt = rng.between(5_000, 80_000);
     let mut script = Writer::new(flow, rng, rtt);
     script.step(0, Side::Client, flags::SYN, Said::NOTHING);
@@ -66,10 +71,12 @@ fn conversation(place: Place, rng: &mut Rng, flow: &mut Flow) {
     let mut script = Writer::new(flow, rng, rtt);
     script.handshake();
     for _ in 0..script.rng().between(1, 4) {
-        let (gap, at, length) = (script.pause(40_000), script.rng().bits() as u32, script.rng().between(2, most));
+        let (gap, at, length) =
+            (script.pause(40_000), script.rng().bits() as u32, script.rng().between(2, most));
         let flags = flags::PSH | flags::ACK;
         script.step(gap, Side::Client, flags, Said { content: Content::Random, at, len: length as u16 });
-        let (gap, at, length) = (script.round_trip(), script.rng().bits() as u32, script.rng().between(2, most));
+        let (gap, at, length) =
+            (script.round_trip(), script.rng().bits() as u32, script.rng().between(2, most));
         script.step(gap, Side::Server, flags, Said { content: Content::Text, at, len: length as u16 });
         let gap = script.pause(10_000);
         script.acknowledge(Side::Client, gap);
