@@ -151,7 +151,7 @@ mod tests {
         };
         near(Content::Zeros, 0.0, 1e-9);
         near(Content::TwoSymbols, 0.469, 0.01);
-        near(Content::Digits, 3.3219, 0.001);
+        near(Content::Digits, std::f64::consts::LOG2_10, 0.001);
         near(Content::Text, 5.2, 0.1);
         near(Content::Base64, 6.0, 0.001);
         near(Content::Records, 5.5, 0.1);

@@ -1,5 +1,7 @@
 //! Made traffic in the words of flowcore.
+#![allow(dead_code, reason = "each target uses its part")]
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use flowcap_benches as made;
@@ -50,6 +52,20 @@ impl Packets {
             let message = |look: &Look| Message { bytes: payload, seq: look.seq, complete: look.complete };
             Packet { facts, payload, message: look.as_ref().map(message), labels: &self.labels[*labels] }
         })
+    }
+
+    /// Returns the packets of each flow, flows in the order in which they begin.
+    pub(super) fn flows(&self) -> Vec<Vec<Packet<'_>>> {
+        let mut flows: Vec<Vec<Packet<'_>>> = Vec::new();
+        let mut places = HashMap::new();
+        for packet in self.iter() {
+            let place = *places.entry(packet.key).or_insert(flows.len());
+            if place == flows.len() {
+                flows.push(Vec::new());
+            }
+            flows[place].push(packet);
+        }
+        flows
     }
 
     fn push(&mut self, packet: &Packet<'_>) {
