@@ -1,0 +1,82 @@
+//! The shapes of traffic: who talks to whom, about what, how often.
+
+use std::str::FromStr;
+
+use crate::pools::Pools;
+use crate::wire::Wire;
+
+mod bigflow;
+mod flows;
+mod mix;
+mod places;
+mod schedule;
+mod smallpkt;
+
+/// A shape of traffic. The numbers are those of scale 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// 5.3 M packets of 60 to 100 bytes in 1 M flows within 120 s: DNS, scans, short TCP conversations.
+    Smallpkt,
+    /// 2 M packets, 1.07 GB, 100 k flows within 600 s: what a site's uplink carries, with heavy-tailed sizes.
+    Mix,
+    /// 0.95 M packets, 1 GB, eight TCP flows of full segments, each with payload of another entropy.
+    Bigflow,
+    /// 1 M flows of one to three packets that all live at once, within 8 s.
+    Flows,
+}
+
+impl Shape {
+    /// All shapes.
+    pub const ALL: [Shape; 4] = [Shape::Smallpkt, Shape::Mix, Shape::Bigflow, Shape::Flows];
+
+    /// Returns the name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Shape::Smallpkt => "smallpkt",
+            Shape::Mix => "mix",
+            Shape::Bigflow => "bigflow",
+            Shape::Flows => "flows",
+        }
+    }
+
+    pub(crate) fn maker(self, scale: f64, seed: u64) -> Box<dyn Maker + Send> {
+        let times = |count: u32| ((f64::from(count) * scale).round() as u32).max(1);
+        match self {
+            Shape::Smallpkt => {
+                Box::new(schedule::Schedule::new(smallpkt::write, times(1_000_000), 120, seed))
+            }
+            Shape::Mix => Box::new(schedule::Schedule::new(mix::write, times(100_000), 600, seed)),
+            Shape::Bigflow => Box::new(bigflow::Bulk::new(times(917_000_000), seed)),
+            Shape::Flows => Box::new(flows::Rounds::new(times(1_000_000), seed)),
+        }
+    }
+}
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Shape::ALL
+            .into_iter()
+            .find(|shape| shape.name() == name)
+            .ok_or_else(|| format!("no such shape: {name} (there are smallpkt, mix, bigflow, flows)"))
+    }
+}
+
+/// What makes a shape's frames.
+pub(crate) trait Maker {
+    /// Makes the next frame in `wire`.
+    fn next(&mut self, pools: &Pools, wire: &mut Wire) -> Option<Sent>;
+}
+
+/// Facts about a frame that was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// Microseconds since the beginning; never less than the frame's before.
+    pub(crate) at_us: u64,
+    pub(crate) kind: &'static str,
+    /// Bytes above the transport header.
+    pub(crate) payload: usize,
+    /// Whether it is the first of its flow.
+    pub(crate) opens: bool,
+}
