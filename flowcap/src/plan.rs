@@ -155,7 +155,7 @@ impl MeterPlan {
             stats,
             table: table_options(&args),
             decode: decode_options(&args),
-            features: feature_options(&args),
+            features: FeatureOptions { entropy_bytes: args.entropy_bytes, splt: args.splt },
             shards: args.shards,
             packet_limit: args.count,
             duration: args.duration.and_then(|limit| limit.0),
@@ -183,26 +183,17 @@ impl Input {
 }
 
 fn table_options(args: &Args) -> TableOptions {
-    let mut options = TableOptions::default();
-    options.idle = args.idle_timeout;
-    options.active = args.active_timeout.0;
-    options.max_flows = args.max_flows;
-    options.max_memory = args.max_memory;
-    options
+    TableOptions {
+        idle: args.idle_timeout,
+        active: args.active_timeout.0,
+        max_flows: args.max_flows,
+        max_memory: args.max_memory,
+        ..TableOptions::default()
+    }
 }
 
 fn decode_options(args: &Args) -> DecodeOptions {
-    let mut options = DecodeOptions::default();
-    options.decap = !args.no_decap;
-    options.checksums = args.checksums;
-    options
-}
-
-fn feature_options(args: &Args) -> FeatureOptions {
-    let mut options = FeatureOptions::default();
-    options.entropy_bytes = args.entropy_bytes;
-    options.splt = args.splt;
-    options
+    DecodeOptions { decap: !args.no_decap, checksums: args.checksums, ..DecodeOptions::default() }
 }
 
 /// Every destination is written by one sink; stats records are JSON lines, also among flows.
