@@ -10,68 +10,68 @@ use flowcore::table::IdleTimeouts;
 ///
 /// Records go to standard output as JSON lines, everything else to standard error.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "flowcap", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "flowcap", version, override_usage = USAGE, after_help = EXAMPLES, max_term_width = 100)]
 #[command(group = ArgGroup::new("source").args(["interface", "read", "list_interfaces"]))]
-pub struct Args {
+pub(crate) struct Args {
     /// Capture on this interface, or on 'any'; may repeat.
     #[arg(short, long, value_name = "NAME", help_heading = "Input")]
-    pub interface: Vec<String>,
+    pub(crate) interface: Vec<String>,
 
     /// Read this capture file (pcap or pcapng, also .gz and .zst); '-' is standard input; may repeat.
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
-    pub read: Vec<String>,
+    pub(crate) read: Vec<String>,
 
     /// List the interfaces that one can capture on, and exit.
     #[arg(short = 'D', long, help_heading = "Input")]
-    pub list_interfaces: bool,
+    pub(crate) list_interfaces: bool,
 
     /// Use only the packets that match this tcpdump filter expression.
     #[arg(short, long, value_name = "EXPRESSION", help_heading = "Input")]
-    pub filter: Option<String>,
+    pub(crate) filter: Option<String>,
 
     /// Capture this many bytes of each packet [default: 262144].
-    #[arg(short, long, value_name = "BYTES", requires = "interface", help_heading = "Input")]
-    pub snaplen: Option<u32>,
+    #[arg(short, long, value_name = "BYTES", conflicts_with = "read", help_heading = "Input")]
+    pub(crate) snaplen: Option<u32>,
 
     /// Stop after this many packets.
     #[arg(short, long, value_name = "PACKETS", help_heading = "Input")]
-    pub count: Option<u64>,
+    pub(crate) count: Option<u64>,
 
     /// Stop after this long.
     #[arg(long, value_name = "TIME", value_parser = limit, help_heading = "Input")]
-    pub duration: Option<Limit>,
+    pub(crate) duration: Option<Limit>,
 
     /// Do not capture packets for other machines.
-    #[arg(short = 'p', long, requires = "interface", help_heading = "Input")]
-    pub no_promiscuous: bool,
+    #[arg(short = 'p', long, conflicts_with = "read", help_heading = "Input")]
+    pub(crate) no_promiscuous: bool,
 
     /// Let the kernel hold this much per interface [default: 64MiB].
-    #[arg(long, value_name = "SIZE", value_parser = size, requires = "interface", help_heading = "Input")]
-    pub buffer: Option<u64>,
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "read", help_heading = "Input")]
+    pub(crate) buffer: Option<u64>,
 
     /// Write records to this file; '-' is standard output; may repeat.
     ///
     /// The extension picks the format: .jsonl or .csv, with .gz or .zst behind it to compress.
     #[arg(short, long, value_name = "DEST", default_value = "-", help_heading = "Output")]
-    pub output: Vec<String>,
+    pub(crate) output: Vec<String>,
 
     /// Write this format where the extension names none.
     #[arg(short = 'T', long, value_enum, default_value_t, help_heading = "Output")]
-    pub format: Format,
+    pub(crate) format: Format,
 
     /// Write these fields: names separated by commas, or @core, @stats, @all [default: @core].
     #[arg(long, value_name = "LIST", help_heading = "Output")]
-    pub fields: Option<String>,
+    pub(crate) fields: Option<String>,
 
     /// Overwrite files that exist.
     ///
     /// Otherwise a replay refuses to, and live capture adds to them.
     #[arg(long, help_heading = "Output")]
-    pub force: bool,
+    pub(crate) force: bool,
 
     /// Write flowcap's own counters to this file as JSON lines; '-' puts them among the flows.
     #[arg(long, value_name = "DEST", help_heading = "Output")]
-    pub stats: Option<String>,
+    pub(crate) stats: Option<String>,
 
     /// Write the counters this often while capturing live; off = only at the end.
     #[arg(
@@ -82,7 +82,7 @@ pub struct Args {
         requires = "stats",
         help_heading = "Output"
     )]
-    pub stats_interval: Limit,
+    pub(crate) stats_interval: Limit,
 
     /// End a flow that is silent for longer than this.
     ///
@@ -94,56 +94,56 @@ pub struct Args {
         default_value = "tcp=300s,udp=60s,icmp=30s,other=60s",
         help_heading = "Flows"
     )]
-    pub idle_timeout: IdleTimeouts,
+    pub(crate) idle_timeout: IdleTimeouts,
 
     /// Write a long flow in slices of this length; off = never.
     #[arg(long, value_name = "TIME", value_parser = limit, default_value = "300s", help_heading = "Flows")]
-    pub active_timeout: Limit,
+    pub(crate) active_timeout: Limit,
 
     /// Hold this many flows at most.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Flows")]
-    pub max_flows: usize,
+    pub(crate) max_flows: usize,
 
     /// Use this many threads for flows [default: number of cores].
     #[arg(long, value_name = "N", help_heading = "Flows")]
-    pub shards: Option<usize>,
+    pub(crate) shards: Option<usize>,
 
     /// Let flows take this much memory at most.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2GB", help_heading = "Flows")]
-    pub max_memory: u64,
+    pub(crate) max_memory: u64,
 
     /// Measure entropy over the first N payload bytes of each direction; 0 = all.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Flows")]
-    pub entropy_bytes: u64,
+    pub(crate) entropy_bytes: u64,
 
     /// List length, time and direction of the first N packets of a flow (field splt).
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Flows")]
-    pub splt: usize,
+    pub(crate) splt: usize,
 
     /// Key flows on the outermost IP header and leave tunnels closed.
     #[arg(long, help_heading = "Flows")]
-    pub no_decap: bool,
+    pub(crate) no_decap: bool,
 
     /// Verify checksums.
     #[arg(long, help_heading = "Flows")]
-    pub checksums: bool,
+    pub(crate) checksums: bool,
 
     /// Show no progress and no summary.
     #[arg(short, long, help_heading = "Running")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 
     /// Accepted for the habit of tcpdump's -n: names are never looked up.
     #[arg(short = 'n', hide = true, action = ArgAction::Count)]
-    pub numeric: u8,
+    pub(crate) numeric: u8,
 
     /// What tcpdump would take for a filter: refused with advice.
     #[arg(hide = true)]
-    pub words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
 /// How records are written.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Format {
+pub(crate) enum Format {
     /// One JSON object a line.
     #[default]
     Jsonl,
@@ -165,7 +165,7 @@ impl From<Format> for sink::Format {
 
 /// A time that can be switched off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limit(pub Option<Duration>);
+pub(crate) struct Limit(pub(crate) Option<Duration>);
 
 /// Reads a time that may be `off` or 0.
 fn limit(text: &str) -> Result<Limit, String> {
@@ -223,6 +223,8 @@ fn idle_timeouts(text: &str) -> Result<IdleTimeouts, String> {
 
 /// The longest time that is taken.
 const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
+
+const USAGE: &str = "flowcap [OPTIONS] -i <NAME>...\n       flowcap [OPTIONS] -r <FILE>...";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_live_capture_needs_an_interface() {
+    fn what_belongs_to_live_capture_is_no_option_of_a_replay() {
         for flag in ["-s100", "-p", "--buffer=1MB"] {
             assert!(Args::try_parse_from(["flowcap", "-r", "a.pcap", flag]).is_err());
             assert!(Args::try_parse_from(["flowcap", "-i", "eth0", flag]).is_ok());

@@ -8,14 +8,14 @@ mod run;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use args::Args;
 use plan::{Plan, Refusal};
 
 fn main() -> ExitCode {
-    match Plan::new(Args::parse()) {
+    match Plan::new(parse()) {
         Ok(Plan::ListInterfaces) => run::list_interfaces(),
         Ok(Plan::Meter(plan)) => run::meter(*plan),
         Err(Refusal::NothingToRead) => {
@@ -24,4 +24,13 @@ fn main() -> ExitCode {
         }
         Err(Refusal::Usage(what)) => Args::command().error(ErrorKind::ValueValidation, what).exit(),
     }
+}
+
+/// Reads the command line, or ends the process with what is wrong with it.
+fn parse() -> Args {
+    Args::try_parse().unwrap_or_else(|mut error| {
+        // clap's tip to put `--` in front of an unknown flag: there is nothing here that it could become.
+        error.remove(ContextKind::Suggested);
+        error.exit()
+    })
 }

@@ -13,7 +13,7 @@ use crate::args::Args;
 
 /// A checked plan.
 #[derive(Debug)]
-pub enum Plan {
+pub(crate) enum Plan {
     /// Lists the interfaces.
     ListInterfaces,
     /// Runs a meter.
@@ -22,38 +22,38 @@ pub enum Plan {
 
 /// What a meter is to read, how, and where its records go.
 #[derive(Debug)]
-pub struct MeterPlan {
+pub(crate) struct MeterPlan {
     /// Where packets come from.
-    pub input: Input,
+    pub(crate) input: Input,
     /// Only packets that match this tcpdump filter expression.
-    pub filter: Option<String>,
+    pub(crate) filter: Option<String>,
     /// Where flow records go, at least one.
-    pub outputs: Vec<Output>,
+    pub(crate) outputs: Vec<Output>,
     /// The fields; `None` leaves them to the format.
-    pub columns: Option<Vec<Column>>,
+    pub(crate) columns: Option<Vec<Column>>,
     /// What to do with destinations that exist already.
-    pub existing: Existing,
+    pub(crate) existing: Existing,
     /// Where stats records go.
-    pub stats: Option<Stats>,
+    pub(crate) stats: Option<Stats>,
     /// Settings of the flow table.
-    pub table: TableOptions,
+    pub(crate) table: TableOptions,
     /// Settings of the decoder.
-    pub decode: DecodeOptions,
+    pub(crate) decode: DecodeOptions,
     /// Settings of the per-flow numbers.
-    pub features: FeatureOptions,
+    pub(crate) features: FeatureOptions,
     /// Threads for flows; `None` leaves it to the meter.
-    pub shards: Option<usize>,
+    pub(crate) shards: Option<usize>,
     /// Stop after so many packets.
-    pub packet_limit: Option<u64>,
+    pub(crate) packet_limit: Option<u64>,
     /// Stop after so long.
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
     /// No progress and no summary.
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// Where packets come from.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// Capture files, one after the other; `-` is standard input.
     Files(Vec<String>),
     /// Interfaces.
@@ -62,38 +62,38 @@ pub enum Input {
 
 /// How to capture live.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Live {
+pub(crate) struct Live {
     /// The interfaces by name.
-    pub interfaces: Vec<String>,
+    pub(crate) interfaces: Vec<String>,
     /// Bytes captured of each packet; `None` is the library's default.
-    pub snaplen: Option<u32>,
+    pub(crate) snaplen: Option<u32>,
     /// Whether packets for other machines are captured as well.
-    pub promiscuous: bool,
+    pub(crate) promiscuous: bool,
     /// Bytes that the kernel holds; `None` is the library's default.
-    pub buffer_bytes: Option<u32>,
+    pub(crate) buffer_bytes: Option<u32>,
 }
 
 /// A destination of flow records.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Output {
+pub(crate) struct Output {
     /// A file, or `-`.
-    pub destination: String,
+    pub(crate) destination: String,
     /// How records are written there.
-    pub format: Format,
+    pub(crate) format: Format,
 }
 
 /// Where stats records go, and how often.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// A file, or `-`.
-    pub destination: String,
+    pub(crate) destination: String,
     /// Time between two records of live capture.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
 }
 
 /// Why the arguments make no plan.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Neither an interface nor a file was named.
     NothingToRead,
     /// What is wrong.
@@ -105,7 +105,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Refusal`] for arguments that contradict each other or are out of range.
-    pub fn new(args: Args) -> Result<Plan, Refusal> {
+    pub(crate) fn new(args: Args) -> Result<Plan, Refusal> {
         if !args.words.is_empty() {
             return Err(usage(advice(&args.words)));
         }
@@ -155,7 +155,7 @@ impl MeterPlan {
             stats,
             table: table_options(&args),
             decode: decode_options(&args),
-            features: feature_options(&args),
+            features: FeatureOptions { entropy_bytes: args.entropy_bytes, splt: args.splt },
             shards: args.shards,
             packet_limit: args.count,
             duration: args.duration.and_then(|limit| limit.0),
@@ -183,26 +183,17 @@ impl Input {
 }
 
 fn table_options(args: &Args) -> TableOptions {
-    let mut options = TableOptions::default();
-    options.idle = args.idle_timeout;
-    options.active = args.active_timeout.0;
-    options.max_flows = args.max_flows;
-    options.max_memory = args.max_memory;
-    options
+    TableOptions {
+        idle: args.idle_timeout,
+        active: args.active_timeout.0,
+        max_flows: args.max_flows,
+        max_memory: args.max_memory,
+        ..TableOptions::default()
+    }
 }
 
 fn decode_options(args: &Args) -> DecodeOptions {
-    let mut options = DecodeOptions::default();
-    options.decap = !args.no_decap;
-    options.checksums = args.checksums;
-    options
-}
-
-fn feature_options(args: &Args) -> FeatureOptions {
-    let mut options = FeatureOptions::default();
-    options.entropy_bytes = args.entropy_bytes;
-    options.splt = args.splt;
-    options
+    DecodeOptions { decap: !args.no_decap, checksums: args.checksums, ..DecodeOptions::default() }
 }
 
 /// Every destination is written by one sink; stats records are JSON lines, also among flows.

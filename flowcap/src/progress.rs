@@ -10,7 +10,7 @@ use flowcore::meter::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A progress bar on standard error, in a thread of its own; it goes away when dropped.
-pub struct Bar {
+pub(crate) struct Bar {
     done: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -19,7 +19,7 @@ impl Bar {
     /// Shows how far a meter is; `total` are the bytes of its files, if that is known.
     ///
     /// Shows nothing where standard error is no terminal.
-    pub fn show(progress: Arc<Progress>, total: Option<u64>) -> Bar {
+    pub(crate) fn show(progress: Arc<Progress>, total: Option<u64>) -> Bar {
         if !stderr().is_terminal() {
             return Bar { done: None, thread: None };
         }
@@ -60,16 +60,17 @@ fn bar(total: Option<u64>) -> ProgressBar {
 fn message(progress: &Progress, elapsed: Duration) -> String {
     let packets = progress.packets();
     let rate = packets as f64 / elapsed.as_secs_f64().max(0.001);
-    format!(
-        "{} packets  {} flows  {} packets/s",
-        grouped(packets),
-        grouped(progress.records()),
-        grouped(rate as u64)
-    )
+    let flows = counted(progress.records(), "flow");
+    format!("{}  {flows}  {} packets/s", counted(packets, "packet"), grouped(rate as u64))
+}
+
+/// Writes a number of things: `1 flow`, `1,234 flows`.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// Writes a number with commas: `1,234,567`.
-pub fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (nth, digit) in digits.chars().enumerate() {
@@ -95,5 +96,6 @@ mod tests {
         {
             assert_eq!(grouped(number), text);
         }
+        assert_eq!((counted(1, "flow"), counted(0, "flow")), ("1 flow".to_owned(), "0 flows".to_owned()));
     }
 }

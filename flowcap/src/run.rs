@@ -10,28 +10,28 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::plan::{Input, Live, MeterPlan};
-use crate::progress::{Bar, grouped};
+use crate::progress::{Bar, counted, grouped};
 
 /// The exit codes (of sysexits.h from 64 on).
-pub mod exit {
+pub(crate) mod exit {
     /// All went well.
-    pub const DONE: u8 = 0;
+    pub(crate) const DONE: u8 = 0;
     /// The arguments make no sense.
-    pub const USAGE: u8 = 2;
+    pub(crate) const USAGE: u8 = 2;
     /// An input is damaged; every readable packet was used.
-    pub const DAMAGED: u8 = 65;
+    pub(crate) const DAMAGED: u8 = 65;
     /// There is no such input.
-    pub const NO_INPUT: u8 = 66;
+    pub(crate) const NO_INPUT: u8 = 66;
     /// Something broke inside, or the counters contradict each other.
-    pub const INTERNAL: u8 = 70;
+    pub(crate) const INTERNAL: u8 = 70;
     /// An output could not be opened or written.
-    pub const OUTPUT: u8 = 74;
+    pub(crate) const OUTPUT: u8 = 74;
     /// The system does not permit it.
-    pub const NO_PERMISSION: u8 = 77;
+    pub(crate) const NO_PERMISSION: u8 = 77;
 }
 
 /// Runs a meter to its end, says how it went, and returns the exit code.
-pub fn meter(plan: MeterPlan) -> ExitCode {
+pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
     let (quiet, files) = (plan.quiet, matches!(plan.input, Input::Files(_)));
     let bar_wanted = files && !quiet && !(writes_to_stdout(&plan) && io::stdout().is_terminal());
     match start(plan) {
@@ -55,7 +55,7 @@ pub fn meter(plan: MeterPlan) -> ExitCode {
 
 /// Lists the interfaces that one can capture on.
 #[cfg(feature = "live")]
-pub fn list_interfaces() -> ExitCode {
+pub(crate) fn list_interfaces() -> ExitCode {
     let interfaces = match flowcore::capture::interfaces() {
         Ok(interfaces) => interfaces,
         Err(error) => {
@@ -84,13 +84,13 @@ pub fn list_interfaces() -> ExitCode {
 
 /// Lists the interfaces that one can capture on: not in this build.
 #[cfg(not(feature = "live"))]
-pub fn list_interfaces() -> ExitCode {
+pub(crate) fn list_interfaces() -> ExitCode {
     say(&describe(&no_live()));
     exit::USAGE.into()
 }
 
 /// Writes a line to standard error; that it is closed stops nothing.
-pub fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     _ = writeln!(io::stderr(), "{}", line.trim_end());
 }
 
@@ -204,22 +204,26 @@ fn summary_line(summary: &Summary) -> String {
     let stats = &summary.stats;
     let lost = stats.kernel_dropped + stats.interface_dropped + stats.queue_dropped;
     format!(
-        "flowcap: {} packets, {} flows, {} dropped, {:.2} s",
-        grouped(stats.packets),
-        grouped(stats.flows_opened),
+        "flowcap: {}, {}, {} dropped, {:.2} s",
+        counted(stats.packets, "packet"),
+        counted(stats.flows_opened, "flow"),
         grouped(lost),
         summary.elapsed.as_secs_f64()
     )
 }
 
 fn describe(error: &Error) -> String {
-    let hint = match error {
+    match error {
         Error::Output { source, .. } if source.kind() == ErrorKind::AlreadyExists => {
-            "; --force overwrites it"
+            format!("flowcap: {error}; --force overwrites it")
         }
-        _ => "",
-    };
-    format!("flowcap: {error}{hint}")
+        Error::Permission { .. } => {
+            // The library cannot know which program the capability is for.
+            let program = std::env::current_exe().unwrap_or_else(|_| "flowcap".into());
+            format!("flowcap: {error}").replace("PROGRAM", &program.to_string_lossy())
+        }
+        _ => format!("flowcap: {error}"),
+    }
 }
 
 /// The reader of standard output went away, as `head` does when it has seen enough.
@@ -307,5 +311,13 @@ mod tests {
             source: io::Error::new(ErrorKind::AlreadyExists, "exists already"),
         });
         assert_eq!(text, "flowcap: x.csv: exists already; --force overwrites it");
+    }
+
+    #[test]
+    fn a_missing_permission_names_the_program() {
+        let hint = "sudo setcap cap_net_raw=eip PROGRAM".to_owned();
+        let text = describe(&Error::Permission { what: "capture on eth0".into(), hint });
+        let program = std::env::current_exe().unwrap();
+        assert!(text.ends_with(&format!("cap_net_raw=eip {}", program.display())), "{text}");
     }
 }

@@ -1,0 +1,332 @@
+//! The command as a black box: exit codes, streams, files.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::cargo::cargo_bin;
+use serde_json::Value;
+
+/// A folder with a capture of three packets in it: a DNS-like exchange and one packet of another flow.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let place = Place { folder: tempfile::tempdir().unwrap() };
+        fs::write(place.path("three.pcap"), three()).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// The command, in the folder.
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(cargo_bin("flowcap"));
+        command.current_dir(&self.folder).args(arguments.split_whitespace()).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &str) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+}
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        Ran {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// A pcap file with microseconds.
+fn pcap(packets: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 262_144, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    for (nth, packet) in packets.iter().enumerate() {
+        for word in [1_700_000_000, 1_000 * nth as u32, packet.len() as u32, packet.len() as u32] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(packet);
+    }
+    file
+}
+
+/// An Ethernet frame with four bytes of UDP payload; no checksums.
+fn udp(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend([0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0]);
+    frame.extend(src);
+    frame.extend(dst);
+    for word in [sport, dport, 12, 0] {
+        frame.extend(word.to_be_bytes());
+    }
+    frame.extend(b"abcd");
+    frame
+}
+
+fn three() -> Vec<u8> {
+    let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+    pcap(&[udp(a, 40_000, b, 53), udp(b, 53, a, 40_000), udp(a, 40_001, b, 7)])
+}
+
+/// Waits for a process, but not for ever.
+fn wait(mut child: Child) -> Ran {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap().into()
+}
+
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let place = Place::new();
+    for flag in ["-h", "--help"] {
+        let help = place.run(flag);
+        assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
+        for word in ["--interface", "--idle-timeout", "Examples:", "flowcap -r file.pcap -T table"] {
+            assert!(help.out.contains(word), "{word}");
+        }
+    }
+    let version = place.run("--version");
+    assert_eq!(version.out, concat!("flowcap ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn without_a_source_it_says_how_to_use_it() {
+    let ran = Place::new().run("");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    assert!(ran.err.contains("Usage: flowcap") && ran.err.contains("Examples:"));
+}
+
+#[test]
+fn wrong_usage_is_2_and_says_what_is_meant() {
+    let place = Place::new();
+    for (arguments, advice) in [
+        ("-i eth0 port 53", "to filter packets use -f 'port 53'"),
+        ("three.pcap", "use -r 'three.pcap'"),
+        ("-r three.pcap --fields src_adr", "'src_adr'"),
+        ("-r three.pcap --bogus", "--bogus"),
+        ("-r three.pcap -p", "--no-promiscuous"),
+        ("-r three.pcap -i eth0", "cannot be used with"),
+        ("-r three.pcap --active-timeout soon", "90s, 10m"),
+        ("-r three.pcap --max-memory much", "256MB"),
+        ("-r three.pcap --idle-timeout sctp=3s", "'sctp' is none of tcp, udp, icmp, other"),
+        ("-r three.pcap --stats flows.csv", "JSON lines only"),
+        ("-r three.pcap -o x -o x", "named twice"),
+        ("-r three.pcap --shards 0", "shards"),
+        ("-r three.pcap -o http://127.0.0.1/", "http://127.0.0.1/"),
+    ] {
+        let ran = place.run(arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{arguments}");
+        assert!(ran.err.contains(advice), "{arguments}: {}", ran.err);
+    }
+}
+
+#[test]
+fn flows_as_json_lines_and_one_line_of_summary() {
+    let ran = Place::new().run("-n -r three.pcap");
+    assert_eq!(ran.code, Some(0));
+    let flows: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(flows.len(), 2);
+    let exchange = flows.iter().find(|flow| flow["dst_port"] == 53).unwrap();
+    assert_eq!(exchange["type"], "flow");
+    assert_eq!((&exchange["src_ip"], &exchange["src_port"]), (&"10.0.0.1".into(), &40_000.into()));
+    assert_eq!((&exchange["packets"], &exchange["bytes"]), (&2.into(), &92.into()));
+    assert_eq!(exchange["duration"], 0.001);
+    assert!(ran.err.starts_with("flowcap: 3 packets, 2 flows, 0 dropped, "), "{}", ran.err);
+    assert_eq!(ran.err.lines().count(), 1);
+}
+
+#[test]
+fn quiet_says_nothing() {
+    let ran = Place::new().run("-q -r three.pcap --fields dst_port");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn standard_input_is_read_like_a_file() {
+    let place = Place::new();
+    let mut child = place.command("-q -r -").stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&three()).unwrap();
+    assert_eq!(wait(child).out, place.run("-q -r three.pcap").out);
+}
+
+#[test]
+fn the_extension_picks_the_format_and_the_compression() {
+    let place = Place::new();
+    let ran =
+        place.run("-q -r three.pcap --fields dst_port -o a.csv -o b.jsonl -o c.jsonl.zst -o d -T csv -o -");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    let csv = place.read("a.csv");
+    assert!(csv.starts_with("dst_port\n") && csv.lines().count() == 3, "{csv}");
+    assert_eq!((place.read("d"), ran.out), (csv.clone(), csv));
+    assert!(place.read("b.jsonl").contains("{\"dst_port\":53}\n"));
+    assert_eq!(fs::read(place.path("c.jsonl.zst")).unwrap()[..4], [0x28, 0xb5, 0x2f, 0xfd]);
+    assert!(!place.path("c.jsonl.zst.part").exists());
+}
+
+#[test]
+fn a_table_has_a_line_for_each_flow() {
+    let ran = Place::new().run("-q -r three.pcap -T table");
+    let lines: Vec<_> = ran.out.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[0].starts_with("START (UTC) "));
+    assert!(lines.iter().any(|line| line.starts_with("2023-11-14 22:13:20 1.00ms UDP    10.0.0.1:40000")));
+}
+
+#[test]
+fn a_replay_overwrites_only_by_force() {
+    let place = Place::new();
+    fs::write(place.path("flows.jsonl"), "precious\n").unwrap();
+    let ran = place.run("-r three.pcap -o flows.jsonl");
+    assert_eq!(ran.code, Some(74));
+    assert!(ran.err.contains("flows.jsonl: exists already; --force"), "{}", ran.err);
+    assert_eq!(place.read("flows.jsonl"), "precious\n");
+    assert_eq!(place.run("-r three.pcap -o flows.jsonl --force").code, Some(0));
+    assert_eq!(place.read("flows.jsonl").lines().count(), 2);
+}
+
+#[test]
+fn a_missing_input_is_66_and_nothing_is_written() {
+    let place = Place::new();
+    let ran = place.run("-r three.pcap -r missing.pcap -o flows.jsonl");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(66), ""));
+    assert!(ran.err.contains("missing.pcap"), "{}", ran.err);
+    assert!(!place.path("flows.jsonl").exists());
+}
+
+#[test]
+fn damage_is_65_after_every_readable_packet() {
+    let place = Place::new();
+    let whole = three();
+    fs::write(place.path("cut.pcap"), &whole[..whole.len() - 10]).unwrap();
+    let ran = place.run("-r cut.pcap -r three.pcap --fields packets,dst_port");
+    assert_eq!(ran.code, Some(65));
+    assert!(ran.err.contains("cut.pcap: damaged at byte "), "{}", ran.err);
+    assert!(ran.out.contains(r#"{"packets":4,"dst_port":53}"#), "{}", ran.out);
+    assert!(ran.out.contains(r#"{"packets":1,"dst_port":7}"#), "{}", ran.out);
+}
+
+#[test]
+fn a_full_disk_is_74() {
+    let ran = Place::new().run("-r three.pcap -o /dev/full");
+    assert_eq!(ran.code, Some(74));
+    assert!(ran.err.contains("/dev/full: "), "{}", ran.err);
+}
+
+#[test]
+fn a_closed_standard_output_is_a_quiet_success() {
+    let place = Place::new();
+    let mut child = place.command("-r three.pcap").spawn().unwrap();
+    drop(child.stdout.take());
+    let ran = wait(child);
+    assert_eq!(ran.code, Some(0));
+    assert!(!ran.err.contains("pipe"), "{}", ran.err);
+}
+
+#[test]
+fn counters_go_where_they_are_asked_to() {
+    let place = Place::new();
+    assert_eq!(place.run("-q -r three.pcap -o - --stats stats.jsonl").code, Some(0));
+    let stats: Value = serde_json::from_str(&place.read("stats.jsonl")).unwrap();
+    assert_eq!((&stats["type"], &stats["packets"]), (&"stats".into(), &3.into()));
+    assert_eq!(stats["sinks"][0]["written"], 2);
+
+    let ran = place.run("-q -r three.pcap --stats -");
+    let last: Value = serde_json::from_str(ran.out.lines().last().unwrap()).unwrap();
+    assert_eq!((ran.out.lines().count(), &last["type"]), (3, &"stats".into()));
+}
+
+#[test]
+fn the_count_of_packets_is_a_limit() {
+    let ran = Place::new().run("-r three.pcap -c 2");
+    assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 1));
+    assert!(ran.err.contains(" 2 packets, 1 flow,"), "{}", ran.err);
+}
+
+#[test]
+fn the_output_is_the_same_for_any_number_of_shards() {
+    let place = Place::new();
+    let one = place.run("-q -r three.pcap --shards 1");
+    assert_eq!(one.out.lines().count(), 2);
+    assert_eq!(one.out, place.run("-q -r three.pcap --shards 4").out);
+}
+
+#[cfg(feature = "live")]
+#[test]
+fn a_filter_lets_only_matching_packets_through() {
+    let place = Place::new();
+    let mut command = place.command("-q -r three.pcap --fields dst_port -f");
+    let ran = Ran::from(command.arg("udp port 7").output().unwrap());
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "{\"dst_port\":7}\n"));
+    let ran = place.run("-r three.pcap -f ((");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_it_writes_every_open_flow() {
+    let place = Place::new();
+    let mut child = place.command("-r -").stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&three()).unwrap();
+    // No way to see that all packets were read: their flows are written only at the end.
+    std::thread::sleep(Duration::from_millis(500));
+    interrupt(&child);
+    let ran = wait(child);
+    drop(input);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(ran.out.lines().count(), 2);
+    assert!(ran.out.lines().all(|line| line.contains(r#""end_reason":"shutdown""#)), "{}", ran.out);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_stops_at_once() {
+    let place = Place::new();
+    // A pipe that nobody reads: the first signal cannot end it.
+    let many: Vec<Vec<u8>> = (1024..60_000).map(|port| udp([10, 0, 0, 1], port, [10, 0, 0, 2], 7)).collect();
+    fs::write(place.path("many.pcap"), pcap(&many)).unwrap();
+    let mut child = place.command("-q -r many.pcap").spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0; 10]).unwrap();
+    interrupt(&child);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "the pipe was large enough for all");
+    interrupt(&child);
+    assert_eq!(wait(child).code, Some(130));
+    drop(out);
+}
