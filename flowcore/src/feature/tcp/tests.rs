@@ -88,7 +88,7 @@ fn finer_points_of_the_states() {
     assert_eq!(state(&[syn.clone(), dst("A", 7, 9), syn_ack.clone()]), "S1");
     assert_eq!(state(&[syn.clone(), dst("A", 7, 9).data(3)]), "OTH");
     // The SYN was missed, or came late.
-    assert_eq!(state(&[syn_ack.clone()]), "OTH");
+    assert_eq!(state(std::slice::from_ref(&syn_ack)), "OTH");
     assert_eq!(state(&[syn_ack.clone(), src("A", 101, 501)]), "S1");
     assert_eq!(state(&[syn_ack.clone(), syn.clone()]), "S1");
     assert_eq!(state(&[src("A", 101, 501), syn.clone(), syn_ack]), "S1");
@@ -358,7 +358,7 @@ fn other_protocols() {
 fn slices_go_on_where_the_last_one_ended() {
     let options = FeatureOptions::default();
     let mut features = Features::default();
-    let mut show = |features: &mut Features, packets: &[Made]| {
+    let show = |features: &mut Features, packets: &[Made]| {
         for made in packets {
             features.update(&made.packet(), made.dir, &options);
         }
@@ -407,8 +407,11 @@ fn an_aborted_attempt_is_known_over_slices() {
 fn memory_is_counted() {
     let options = FeatureOptions::default();
     let mut tcp = Tcp::default();
-    tcp.update(&src("S", 100, 0).packet(), Dir::Fwd, &options);
-    assert_eq!(tcp.heap_bytes(), size_of::<Track>());
-    tcp.update(&src("S", 100, 0).packet(), Dir::Fwd, &options);
-    assert!(tcp.heap_bytes() > size_of::<Track>(), "a retransmission has to be counted");
+    let mut held = |made: Made| {
+        tcp.update(&made.packet(), made.dir, &options);
+        tcp.heap_bytes()
+    };
+    assert_eq!(held(src("S", 100, 0)), size_of::<Arrival>());
+    assert_eq!(held(dst("SA", 500, 101)), size_of::<Track>());
+    assert!(held(dst("SA", 500, 101)) > size_of::<Track>(), "a retransmission has to be counted");
 }
