@@ -205,6 +205,11 @@ fn retransmits_and_order() {
     // Another SYN starts anew.
     is(&[data(101, 10), src("S", 9000, 0), data(9001, 5), data(9001, 5)], "1", "0");
     assert_eq!(history(&opened_and(&[src("S", 100, 0)])), "ShA", "a repeated SYN adds no T");
+    let reused = [src("A", 101, 501).data(5), src("S", 9000, 0), dst("SA", 700, 9001), dst("A", 701, 9001)];
+    assert_eq!(history(&reused), "DSha", "no gap up to the SYN of another connection");
+    let overtaken = [src("A", 121, 501).data(5), src("S", 100, 0), src("A", 101, 501).data(20)];
+    assert_eq!(count(&overtaken, "src_out_of_order"), "1");
+    assert_eq!(count(&overtaken, "src_retransmits"), "0");
 }
 
 #[test]

@@ -160,11 +160,15 @@ impl Track {
         }
     }
 
-    /// Tells whether a packet is a SYN with another number than its side's last one.
+    /// Tells whether a packet is a SYN of another connection than its side's packets so far.
     #[inline]
     fn restarts(&self, tcp: &TcpFacts, at: usize) -> bool {
-        let syn = tcp.flags.contains(TcpFlags::SYN);
-        syn && self.side[at].last.syn().is_some_and(|number| number != tcp.seq)
+        let Side { stream, last, .. } = &self.side[at];
+        tcp.flags.contains(TcpFlags::SYN)
+            && match last.syn() {
+                Some(number) => number != tcp.seq,
+                None => !stream.is_opened_by(tcp.seq),
+            }
     }
 
     #[inline]
