@@ -102,7 +102,7 @@ impl Held {
             if self.keep(bytes, at) {
                 return;
             }
-            self.counts = Some(self.count_few());
+            self.counts = Some(Counts::Narrow(Box::new(self.count_few())));
         }
         self.taken[at] += bytes.len() as u64;
         if let Some(counts) = &mut self.counts {
@@ -129,12 +129,12 @@ impl Held {
         self.taken.map(|taken| (taken as usize).min(FEW))
     }
 
-    fn count_few(&self) -> Counts {
+    fn count_few(&self) -> [[u32; 256]; 2] {
         let [src, dst] = self.lengths();
-        let mut counts = Box::new([[0; 256]; 2]);
+        let mut counts = [[0; 256]; 2];
         count(&mut counts[0], self.few.get(..src).unwrap_or_default());
         count(&mut counts[1], self.few.get(FEW - dst..).unwrap_or_default());
-        Counts::Narrow(counts)
+        counts
     }
 
     fn turn(&mut self) {
@@ -151,10 +151,7 @@ impl Held {
         match &self.counts {
             Some(Counts::Narrow(counts)) => measure(counts),
             Some(Counts::Wide(counts)) => measure(counts),
-            None => match self.count_few() {
-                Counts::Narrow(counts) => measure(&counts),
-                Counts::Wide(counts) => measure(&counts),
-            },
+            None => measure(&self.count_few()),
         }
     }
 }
@@ -198,31 +195,45 @@ fn count(counts: &mut [u32; 256], bytes: &[u8]) {
 }
 
 fn measure<N: Copy + Into<u64>>([src, dst]: &[[N; 256]; 2]) -> EntropyValues {
-    let (src, dst) = (src.map(Into::into), dst.map(Into::into));
-    let mut both: [u64; 256] = src;
-    both.iter_mut().zip(&dst).for_each(|(sum, &more)| *sum += more);
-    EntropyValues { both: entropy(&both), src: entropy(&src), dst: entropy(&dst), bytes: both.iter().sum() }
+    let table = &*WEIGHTS;
+    let mut sums = [Sum::default(); 3];
+    for (&src, &dst) in src.iter().zip(dst) {
+        let (src, dst) = (src.into(), dst.into());
+        for (sum, count) in sums.iter_mut().zip([src + dst, src, dst]) {
+            sum.add(count, table);
+        }
+    }
+    let [both, src, dst] = sums;
+    EntropyValues { both: both.entropy(), src: src.entropy(), dst: dst.entropy(), bytes: both.total }
 }
 
 /// H = log2 N − Σ c·log2 c / N, which is −Σ p·log2 p with one division.
-fn entropy(counts: &[u64; 256]) -> Option<f64> {
-    let total: u64 = counts.iter().sum();
-    if total == 0 {
-        return None;
-    }
-    if counts.contains(&total) {
-        return Some(0.0);
-    }
-    let table = &*WEIGHTS;
-    let sum: f64 = counts
-        .iter()
-        .map(|&count| match usize::try_from(count).ok().and_then(|count| table.get(count)) {
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    total: u64,
+    weight: f64,
+    largest: u64,
+}
+
+impl Sum {
+    #[inline]
+    fn add(&mut self, count: u64, table: &[f64; 1024]) {
+        self.total += count;
+        self.largest = self.largest.max(count);
+        self.weight += match usize::try_from(count).ok().and_then(|count| table.get(count)) {
             Some(&weight) => weight,
             None => weight(count),
-        })
-        .sum();
-    let total = total as f64;
-    Some((total.log2() - sum / total).clamp(0.0, 8.0))
+        };
+    }
+
+    fn entropy(self) -> Option<f64> {
+        let total = self.total as f64;
+        match self.largest {
+            0 => None,
+            all if all == self.total => Some(0.0),
+            _ => Some((total.log2() - self.weight / total).clamp(0.0, 8.0)),
+        }
+    }
 }
 
 fn weight(count: u64) -> f64 {

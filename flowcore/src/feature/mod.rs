@@ -81,18 +81,12 @@ impl Values for () {
 }
 
 /// What a user can set about features.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct FeatureOptions {
     /// How many payload bytes of each direction count for entropy; 0 (the default) means all.
     pub entropy_bytes: u64,
     /// How many packets the `splt` list holds at most; 0 (the default) means no list. Each costs 24 bytes.
     pub splt: usize,
-}
-
-impl Default for FeatureOptions {
-    fn default() -> Self {
-        FeatureOptions { entropy_bytes: 0, splt: 0 }
-    }
 }
 
 macro_rules! features {

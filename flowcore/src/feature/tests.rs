@@ -141,8 +141,7 @@ fn ttl() {
 fn list_of_packets() {
     let packets = [udp(Dir::Rev, 50).data(10), udp(Dir::Fwd, 40), udp(Dir::Fwd, 75), udp(Dir::Rev, 80)];
     assert_eq!(fields(&flow(&packets).splt), [""; 0], "off by default");
-    let mut options = FeatureOptions::default();
-    options.splt = 3;
+    let options = FeatureOptions { splt: 3, ..FeatureOptions::default() };
     let mut features = features(&packets, &options);
     let row = |ip_len, iat_nanos, dir| PacketRow { ip_len, iat_nanos, dir };
     let expected = [row(50, 0, Dir::Rev), row(40, 0, Dir::Fwd), row(40, 25, Dir::Fwd)];
@@ -175,10 +174,12 @@ fn sizes() {
         size_of::<Features>() + features.heap_bytes()
     };
     assert!(size_of::<Features>() <= 176, "{}", size_of::<Features>());
-    let syn = tcp(Dir::Fwd, "S", 1, 0);
-    assert!(bytes(std::slice::from_ref(&syn)) <= 352, "{}", bytes(std::slice::from_ref(&syn)));
-    assert!(bytes(&[udp(Dir::Fwd, 0)]) <= 176);
-    assert!(bytes(&[udp(Dir::Fwd, 0), udp(Dir::Rev, 0)]) <= 336);
+    let half_open = bytes(&[tcp(Dir::Fwd, "S", 1, 0)]);
+    assert!(half_open <= 232, "{half_open}");
+    let (one, two) = (bytes(&[udp(Dir::Fwd, 0)]), bytes(&[udp(Dir::Fwd, 0), udp(Dir::Rev, 0)]));
+    assert!(one <= 176 && two <= 336, "{one} {two}");
+    let connection = bytes(&[tcp(Dir::Fwd, "S", 1, 0), tcp(Dir::Rev, "SA", 5, 2)]);
+    assert!(connection <= 520, "{connection}");
 }
 
 /// Every field of a flow's values.

@@ -84,8 +84,7 @@ fn few_and_many_bytes_agree() {
 
 #[test]
 fn limit_for_each_direction() {
-    let mut options = FeatureOptions::default();
-    options.entropy_bytes = 4;
+    let mut options = FeatureOptions { entropy_bytes: 4, ..FeatureOptions::default() };
     let packets = [
         packet(Proto::UDP, Dir::Fwd).payload(b"aab"),
         packet(Proto::UDP, Dir::Fwd).payload(b"bccccccc"),

@@ -39,15 +39,35 @@ pub(super) enum Once {
 /// The sequence numbers of a side's last SYN or SYN-ACK, FIN and RST, so that a repetition is no news.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct LastNumbers {
-    syn: Option<u32>,
-    fin: Option<u32>,
-    rst: Option<u32>,
+    numbers: [u32; 3],
+    /// Which of them there are, bit by bit.
+    known: u8,
+}
+
+#[derive(Clone, Copy)]
+enum Control {
+    Syn,
+    Fin,
+    Rst,
 }
 
 impl LastNumbers {
     /// Returns the number of the last SYN or SYN-ACK.
+    #[inline]
     pub(super) fn syn(&self) -> Option<u32> {
-        self.syn
+        self.last(Control::Syn)
+    }
+
+    fn last(&self, control: Control) -> Option<u32> {
+        (self.known >> control as u8 & 1 != 0).then_some(self.numbers[control as usize])
+    }
+
+    /// Remembers a number; returns whether it is another than the last one.
+    fn replace(&mut self, control: Control, number: u32) -> bool {
+        let news = self.last(control) != Some(number);
+        self.numbers[control as usize] = number;
+        self.known |= 1 << control as u8;
+        news
     }
 }
 
@@ -134,15 +154,15 @@ impl<const N: usize> Letters<N> {
     fn control(&mut self, last: &mut LastNumbers, at: usize, tcp: &TcpFacts, payload: u64) {
         let flags = tcp.flags;
         let (fin, rst) = (flags.contains(TcpFlags::FIN), flags.contains(TcpFlags::RST));
-        let (place, letter, number) = match (flags.contains(TcpFlags::SYN), fin, rst) {
+        let (control, letter, number) = match (flags.contains(TcpFlags::SYN), fin, rst) {
             (_, true, true) => return self.once(at, Once::Inconsistent),
             (true, true, _) | (true, _, true) => return self.once(at, Once::MultiFlag),
-            (true, ..) if flags.contains(TcpFlags::ACK) => (&mut last.syn, b'H', tcp.seq),
-            (true, ..) => (&mut last.syn, b'S', tcp.seq),
-            (_, true, _) => (&mut last.fin, b'F', tcp.seq.wrapping_add(payload as u32)),
-            _ => (&mut last.rst, b'R', tcp.seq),
+            (true, ..) if flags.contains(TcpFlags::ACK) => (Control::Syn, b'H', tcp.seq),
+            (true, ..) => (Control::Syn, b'S', tcp.seq),
+            (_, true, _) => (Control::Fin, b'F', tcp.seq.wrapping_add(payload as u32)),
+            _ => (Control::Rst, b'R', tcp.seq),
         };
-        if place.replace(number) != Some(number) {
+        if last.replace(control, number) {
             self.write(at, letter);
         }
     }

@@ -19,7 +19,7 @@ pub(super) struct Segment {
     pub(super) plain: bool,
     /// Its number cannot be trusted to follow what was sent: an RST without data.
     pub(super) bare_reset: bool,
-    /// It is a SYN with another number than the side's last SYN: numbers start anew.
+    /// It is a SYN that numbers start anew with.
     pub(super) restart: bool,
 }
 
@@ -98,6 +98,11 @@ impl Stream {
             (false, true) => News::New,
             (false, false) => News::Retransmit,
         }
+    }
+
+    /// Tells whether a side's first SYN, having this number, can have opened what was seen before it.
+    pub(super) fn is_opened_by(&self, syn: u32) -> bool {
+        !self.started || self.first.wrapping_sub(syn) <= LATE
     }
 
     /// Takes in the rest of a segment whose beginning was counted.
@@ -189,6 +194,9 @@ fn is_before(a: u32, b: u32) -> bool {
 /// How far back what was seen is remembered: the largest window that TCP has (RFC 7323), and half the
 /// distance at which earlier and later can be told apart.
 const REACH: u32 = 1 << 30;
+
+/// How many bytes can overtake the SYN before them: the largest window before it is answered.
+const LATE: u32 = 0xFFFF;
 
 #[cfg(test)]
 mod tests {

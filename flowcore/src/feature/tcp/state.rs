@@ -89,39 +89,16 @@ pub(super) fn advance(states: &mut [SideState; 2], at: usize, flags: TcpFlags, p
 /// Returns Zeek's conn_state; `payload` says that the flow carried some, `aborted_attempt` that its
 /// history matches `^\^?S[^HAFGIQ]*R`.
 pub(super) fn conn_state([src, dst]: [SideState; 2], payload: bool, aborted_attempt: bool) -> &'static str {
+    let either = |first, word, other| if first { word } else { other };
     match (src, dst) {
         (SynSent | SynAckSent, _) if dst.is_reset() => "REJ",
         _ if src.is_reset() && dst.is_reset() && !payload => "REJ",
-        _ if dst.is_reset() => {
-            if src.is_half() {
-                "RSTRH"
-            } else {
-                "RSTR"
-            }
-        }
+        _ if dst.is_reset() => either(src.is_half(), "RSTRH", "RSTR"),
         _ if src.is_reset() && !dst.is_half() => "RSTO",
-        _ if src.is_reset() => {
-            if aborted_attempt {
-                "RSTOS0"
-            } else {
-                "OTH"
-            }
-        }
+        _ if src.is_reset() => either(aborted_attempt, "RSTOS0", "OTH"),
         (Closed, Closed) => "SF",
-        (Closed, _) => {
-            if dst.is_half() {
-                "SH"
-            } else {
-                "S2"
-            }
-        }
-        (_, Closed) => {
-            if src.is_half() {
-                "SHR"
-            } else {
-                "S3"
-            }
-        }
+        (Closed, _) => either(dst.is_half(), "SH", "S2"),
+        (_, Closed) => either(src.is_half(), "SHR", "S3"),
         (SynSent, Inactive) => "S0",
         (Established, Established) => "S1",
         _ => "OTH",

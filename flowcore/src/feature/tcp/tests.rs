@@ -88,7 +88,7 @@ fn finer_points_of_the_states() {
     assert_eq!(state(&[syn.clone(), dst("A", 7, 9), syn_ack.clone()]), "S1");
     assert_eq!(state(&[syn.clone(), dst("A", 7, 9).data(3)]), "OTH");
     // The SYN was missed, or came late.
-    assert_eq!(state(&[syn_ack.clone()]), "OTH");
+    assert_eq!(state(std::slice::from_ref(&syn_ack)), "OTH");
     assert_eq!(state(&[syn_ack.clone(), src("A", 101, 501)]), "S1");
     assert_eq!(state(&[syn_ack.clone(), syn.clone()]), "S1");
     assert_eq!(state(&[src("A", 101, 501), syn.clone(), syn_ack]), "S1");
@@ -205,6 +205,11 @@ fn retransmits_and_order() {
     // Another SYN starts anew.
     is(&[data(101, 10), src("S", 9000, 0), data(9001, 5), data(9001, 5)], "1", "0");
     assert_eq!(history(&opened_and(&[src("S", 100, 0)])), "ShA", "a repeated SYN adds no T");
+    let reused = [src("A", 101, 501).data(5), src("S", 9000, 0), dst("SA", 700, 9001), dst("A", 701, 9001)];
+    assert_eq!(history(&reused), "DSha", "no gap up to the SYN of another connection");
+    let overtaken = [src("A", 121, 501).data(5), src("S", 100, 0), src("A", 101, 501).data(20)];
+    assert_eq!(count(&overtaken, "src_out_of_order"), "1");
+    assert_eq!(count(&overtaken, "src_retransmits"), "0");
 }
 
 #[test]
@@ -358,7 +363,7 @@ fn other_protocols() {
 fn slices_go_on_where_the_last_one_ended() {
     let options = FeatureOptions::default();
     let mut features = Features::default();
-    let mut show = |features: &mut Features, packets: &[Made]| {
+    let show = |features: &mut Features, packets: &[Made]| {
         for made in packets {
             features.update(&made.packet(), made.dir, &options);
         }
@@ -407,8 +412,11 @@ fn an_aborted_attempt_is_known_over_slices() {
 fn memory_is_counted() {
     let options = FeatureOptions::default();
     let mut tcp = Tcp::default();
-    tcp.update(&src("S", 100, 0).packet(), Dir::Fwd, &options);
-    assert_eq!(tcp.heap_bytes(), size_of::<Track>());
-    tcp.update(&src("S", 100, 0).packet(), Dir::Fwd, &options);
-    assert!(tcp.heap_bytes() > size_of::<Track>(), "a retransmission has to be counted");
+    let mut held = |made: Made| {
+        tcp.update(&made.packet(), made.dir, &options);
+        tcp.heap_bytes()
+    };
+    assert_eq!(held(src("S", 100, 0)), size_of::<Arrival>());
+    assert_eq!(held(dst("SA", 500, 101)), size_of::<Track>());
+    assert!(held(dst("SA", 500, 101)) > size_of::<Track>(), "a retransmission has to be counted");
 }

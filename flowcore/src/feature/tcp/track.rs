@@ -8,6 +8,7 @@ use super::state::{self, SideState};
 use super::values::{TcpNumbers, TcpSide, TcpValues};
 use crate::key::Dir;
 use crate::packet::{Fragment, Packet, TcpFacts, TcpFlags};
+use crate::time::Timestamp;
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -23,6 +24,32 @@ pub(super) struct Track {
     letters: Letters<CAPACITY>,
     handshake: Handshake,
     trouble: Option<Box<Trouble>>,
+}
+
+/// What a connection takes from a packet with a TCP header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    tcp: TcpFacts,
+    payload: u64,
+    time: Timestamp,
+    pub(super) dir: Dir,
+    /// More fragments of the segment follow.
+    pub(super) fragmented: bool,
+    bad_checksum: bool,
+}
+
+impl Arrival {
+    #[inline]
+    pub(super) fn new(packet: &Packet<'_>, dir: Dir) -> Option<Self> {
+        packet.tcp.map(|tcp| Arrival {
+            tcp,
+            payload: packet.payload_len,
+            time: packet.time,
+            dir,
+            fragmented: packet.fragment != Fragment::No,
+            bad_checksum: packet.bad_checksum,
+        })
+    }
 }
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -78,11 +105,18 @@ impl Track {
         }
     }
 
+    /// Makes the state of a connection after its first packet.
+    pub(super) fn opened(first: &Arrival) -> Self {
+        let mut track = Track::new(true, Letters::new(first.dir));
+        track.segment(first);
+        track
+    }
+
     #[inline]
     pub(super) fn update(&mut self, packet: &Packet<'_>, dir: Dir) {
         let at = dir.index();
-        match &packet.tcp {
-            Some(tcp) if self.is_tcp => self.segment(packet, tcp, dir),
+        match Arrival::new(packet, dir) {
+            Some(arrival) if self.is_tcp => self.segment(&arrival),
             _ if packet.bad_checksum => self.mark(at, Mark::Checksum),
             _ if self.is_tcp => {}
             _ if packet.payload_len > 0 => self.letters.once(at, super::Once::Data),
@@ -94,44 +128,47 @@ impl Track {
     }
 
     #[inline]
-    fn segment(&mut self, packet: &Packet<'_>, tcp: &TcpFacts, dir: Dir) {
-        let at = dir.index();
+    fn segment(&mut self, arrival: &Arrival) {
+        let Arrival { tcp, payload, dir, .. } = arrival;
+        let (at, peer) = (dir.index(), dir.flip().index());
         if self.flags.count(tcp.flags) {
             self.flags.empty_into(&mut self.trouble.get_or_insert_default().flags);
         }
         self.side[at].flags |= tcp.flags;
-        if packet.bad_checksum {
+        if arrival.bad_checksum {
             // Its receiver drops it, so nothing else in it is believed.
             return self.mark(at, Mark::Checksum);
         }
         let control = tcp.flags.intersects(CONTROL);
-        let payload = packet.payload_len;
         let restart = self.restarts(tcp, at);
-        self.letters.segment(&mut self.side[at].last, at, tcp, payload);
+        self.letters.segment(&mut self.side[at].last, at, tcp, *payload);
         self.handshake_values(tcp, at);
         if tcp.window == 0 {
             self.zero_window(tcp, at, control);
         }
-        self.sequence(packet, tcp, at, restart);
+        self.sequence(arrival, restart);
         let acks = tcp.flags.contains(TcpFlags::ACK) && !control;
         if acks && let Some(trouble) = &mut self.trouble {
-            let peer = dir.flip().index();
             for _ in 0..trouble.side[peer].holes.acknowledge(tcp.ack) {
                 self.mark(peer, Mark::Gap);
             }
         }
-        state::advance(&mut self.states, at, tcp.flags, payload > 0);
-        self.payload |= payload > 0 && !tcp.flags.contains(TcpFlags::RST);
+        state::advance(&mut self.states, at, tcp.flags, *payload > 0);
+        self.payload |= *payload > 0 && !tcp.flags.contains(TcpFlags::RST);
         if !self.later_slice {
-            self.handshake.update(tcp, dir, packet.time);
+            self.handshake.update(tcp, *dir, arrival.time);
         }
     }
 
-    /// Tells whether a packet is a SYN with another number than its side's last one.
+    /// Tells whether a packet is a SYN of another connection than its side's packets so far.
     #[inline]
     fn restarts(&self, tcp: &TcpFacts, at: usize) -> bool {
-        let syn = tcp.flags.contains(TcpFlags::SYN);
-        syn && self.side[at].last.syn().is_some_and(|number| number != tcp.seq)
+        let Side { stream, last, .. } = &self.side[at];
+        tcp.flags.contains(TcpFlags::SYN)
+            && match last.syn() {
+                Some(number) => number != tcp.seq,
+                None => !stream.is_opened_by(tcp.seq),
+            }
     }
 
     #[inline]
@@ -156,15 +193,15 @@ impl Track {
     }
 
     #[inline]
-    fn sequence(&mut self, packet: &Packet<'_>, tcp: &TcpFacts, at: usize, restart: bool) {
-        let flags = tcp.flags;
+    fn sequence(&mut self, arrival: &Arrival, restart: bool) {
+        let (at, flags) = (arrival.dir.index(), arrival.tcp.flags);
         // FIN stands behind the last fragment.
-        let fin = flags.contains(TcpFlags::FIN) && packet.fragment == Fragment::No;
+        let fin = flags.contains(TcpFlags::FIN) && !arrival.fragmented;
         let numbers = u32::from(flags.contains(TcpFlags::SYN)) + u32::from(fin);
-        let payload = packet.payload_len.min(LONGEST) as u32;
+        let payload = arrival.payload.min(LONGEST) as u32;
         let plain = !flags.intersects(CONTROL);
         let bare_reset = flags.contains(TcpFlags::RST) && payload + numbers == 0;
-        let segment = Segment { start: tcp.seq, len: payload + numbers, plain, bare_reset, restart };
+        let segment = Segment { start: arrival.tcp.seq, len: payload + numbers, plain, bare_reset, restart };
         if self.side[at].stream.append(segment) {
             return;
         }
