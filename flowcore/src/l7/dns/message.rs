@@ -5,7 +5,7 @@
 
 use dns_parser::Header;
 
-use crate::error::{Reason, reasons};
+use crate::error::reasons;
 
 use super::name::{Name, NameFault, Steps};
 
