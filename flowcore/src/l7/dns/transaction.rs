@@ -61,7 +61,7 @@ pub struct Answer {
     /// The record's type.
     #[serde(rename = "type")]
     pub rtype: RecordType,
-    /// Time to live in seconds.
+    /// Time to live in seconds, as it was sent.
     pub ttl: u32,
     /// The record's data as a zone file has it (the format of each type: see `rdata.rs`), without
     /// trailing dots of names; `\# length hex` (RFC 3597) where no other form is known.
