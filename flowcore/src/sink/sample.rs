@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::feature::{CommunityId, FeatureOptions, Features};
 use crate::key::{Dir, Endpoint, FiveTuple, FlowKey, Proto};
-use crate::l7::{App, L7Facts, Transaction, Transport};
+use crate::l7::{App, L7Facts, Transaction};
 use crate::packet::{Facts, Fragment, Labels, Packet, TcpFacts, TcpFlags};
 use crate::record::{EndReason, FlowRecord, Orientation};
 use crate::time::{TableTime, Timestamp};
@@ -34,22 +34,7 @@ pub(super) fn dns(query: &str) -> FlowRecord {
         &[(Dir::Fwd, 1_000_000_000, 75, None), (Dir::Rev, 1_012_345_678, 91, None)],
     );
     flow.app = Some(App::Dns);
-    let transaction = Transaction {
-        id: 4711,
-        query: Some(query.into()),
-        qtype: None,
-        qclass: None,
-        rcode: None,
-        aa: None,
-        tc: None,
-        rd: Some(true),
-        ra: None,
-        ad: None,
-        answers: Vec::new(),
-        rtt_nanos: Some(12_345_678),
-        queries: 1,
-        transport: Transport::Udp,
-    };
+    let transaction = Transaction { id: 4711, query: Some(query.into()), ..Transaction::default() };
     flow.l7 = Some(Box::new(L7Facts { dns: vec![transaction], dns_truncated: false }));
     flow
 }

@@ -9,7 +9,7 @@ use super::words::{DnsClass, Rcode, RecordType};
 /// A question that was never answered has no `rcode`, no `rtt_us` and none of the flags of an answer.
 /// A response that nobody asked for has no `queries`; where it names no question, as in multicast DNS,
 /// it has no `query` either.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Transaction {
     /// The message id.
     pub id: u16,
@@ -61,7 +61,7 @@ pub struct Answer {
     /// The record's type.
     #[serde(rename = "type")]
     pub rtype: RecordType,
-    /// Time to live in seconds.
+    /// Time to live in seconds, as it was sent.
     pub ttl: u32,
     /// The record's data as a zone file has it (the format of each type: see `rdata.rs`), without
     /// trailing dots of names; `\# length hex` (RFC 3597) where no other form is known.
@@ -69,10 +69,11 @@ pub struct Answer {
 }
 
 /// What carried a DNS message.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// UDP.
+    #[default]
     Udp,
     /// TCP.
     Tcp,
@@ -92,22 +93,7 @@ mod tests {
 
     #[test]
     fn absent_instead_of_null() {
-        let mut transaction = Transaction {
-            id: 7,
-            query: None,
-            qtype: None,
-            qclass: None,
-            rcode: None,
-            aa: None,
-            tc: None,
-            rd: None,
-            ra: None,
-            ad: None,
-            answers: Vec::new(),
-            rtt_nanos: None,
-            queries: 0,
-            transport: Transport::Udp,
-        };
+        let mut transaction = Transaction { id: 7, ..Transaction::default() };
         assert_eq!(serde_json::to_string(&transaction).unwrap(), r#"{"id":7,"transport":"udp"}"#);
 
         transaction.query = Some("a.example".into());

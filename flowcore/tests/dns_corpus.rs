@@ -1,0 +1,446 @@
+//! Reads every DNS message of the corpus: names as tshark found them, and everything else as two other
+//! DNS libraries read it, for the messages as they are and for thousands of damaged ones.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flowcore::capture::{FileSource, Next, Source};
+use flowcore::decode::{DecodeOptions, Decoder};
+use flowcore::key::{AddrWords, Dir, End, FlowKey, Proto, TunnelKey, VlanStack};
+use flowcore::l7::{App, Conversation, L7Counts, L7Facts, Transaction};
+use flowcore::packet::{Facts, Fragment, Labels, Message, Packet};
+use flowcore::time::{TableTime, Timestamp};
+use hickory_proto::op::Message as Hickory;
+use hickory_proto::rr::{Name, RData, Record};
+use serde_json::Value;
+
+/// Packets that we read in another way than tshark, and by which rule of definitions.md or faults.md.
+const INTENDED: &[(&str, u64, &str)] = &[
+    ("syn_dns_malformed.pcap", 5, "a name that cannot be read is no question: pointer at itself"),
+    ("syn_dns_malformed.pcap", 6, "the same: loop of two pointers"),
+    ("syn_dns_malformed.pcap", 7, "the same: label, then pointer to it"),
+    ("syn_dns_malformed.pcap", 9, "compression goes strictly backwards"),
+    ("syn_dns_malformed.pcap", 16, "at most 255 bytes"),
+    ("syn_dns_malformed.pcap", 18, "answers are those that are there, not those announced"),
+    ("syn_dns_malformed.pcap", 19, "the same: data beyond the end"),
+    ("syn_dns_malformed.pcap", 21, "at most 32 pointers"),
+    ("syn_dns_malformed.pcap", 24, "the same: all ones"),
+    ("syn_dns_tcp.pcap", 18, "segments out of order are put in order; tshark's first pass is not"),
+    ("syn_dns_udp.pcap", 36, "\\DDD for what does not print"),
+    ("tcpdump_dns-badlabel.pcap", 1, "label types 01 and 10 are damage"),
+    ("tcpdump_dns_fwdptr.pcap", 1, "compression goes strictly backwards"),
+    ("tcpdump_LINKTYPE_IPV4_invalid.pcap", 1, "the link type says IPv4, the header IPv6: no flow"),
+    ("tcpdump_LINKTYPE_PKTAP.pcap", 1, "a link type that is not decoded"),
+    ("tcpdump_LINKTYPE_USER2_PKTAP.pcap", 1, "the same"),
+    ("zeek_ipv6-fragmented-dns.pcap", 6, "a datagram is read where its last fragment comes, in packet 8"),
+    ("zeek_ipv6-fragmented-dns.pcap", 8, "the same"),
+];
+
+/// What one packet said.
+struct Read {
+    number: u64,
+    dns: Vec<Transaction>,
+    app: Option<App>,
+    /// Messages that were read, whole or in part.
+    messages: u64,
+    /// It is an ICMP error, which may quote a message; tshark looks into the quotation.
+    quotes: bool,
+}
+
+#[test]
+fn the_names_of_every_message() {
+    let Some(corpus) = corpus() else { return };
+    let mut differences = Vec::new();
+    let mut agreed = 0;
+    for path in captures(&corpus) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let expected = fs::read_to_string(corpus.join(format!("expected/{name}.json"))).unwrap();
+        let expected: Value = serde_json::from_str(&expected).unwrap();
+        let messages = expected["dns"].as_array().cloned().unwrap_or_default();
+        let mut theirs: BTreeMap<u64, Value> =
+            messages.into_iter().map(|message| (message["n"].as_u64().unwrap(), message)).collect();
+        for read in read(&path) {
+            let message = theirs.remove(&read.number);
+            if read.quotes {
+                continue;
+            }
+            let ours = (questions(&read), read.dns.iter().map(|dns| dns.answers.len()).sum());
+            let same = match &message {
+                Some(message) => ours == wanted(message),
+                None => read.messages == 0 || !read.app.is_some_and(is_dns),
+            };
+            if !same {
+                differences.push((name.to_owned(), read.number, format!("{ours:?}, tshark {message:?}")));
+            } else if message.is_some() {
+                agreed += 1;
+            }
+        }
+        let unread =
+            theirs.into_iter().map(|(number, message)| (name.to_owned(), number, message.to_string()));
+        differences.extend(unread);
+    }
+    println!("{agreed} messages agree");
+    let intended = |(name, number, _): &&(String, u64, String)| {
+        INTENDED.iter().any(|other| other.0 == name && other.1 == *number)
+    };
+    let surprises: Vec<_> = differences.iter().filter(|difference| !intended(difference)).collect();
+    assert!(surprises.is_empty(), "{surprises:#?}");
+    assert_eq!(differences.len(), INTENDED.len(), "{differences:#?}");
+    assert!(agreed > 390, "{agreed}");
+}
+
+/// Returns names as tshark prints them, and types.
+fn questions(read: &Read) -> Vec<(String, u64)> {
+    let questions = read.dns.iter().filter_map(|dns| Some((dns.query.as_deref()?, dns.qtype?)));
+    questions.map(|(name, qtype)| (unescaped(name), qtype.0.into())).collect()
+}
+
+/// Returns what tshark found: questions, and the answers that a response announces.
+fn wanted(message: &Value) -> (Vec<(String, u64)>, usize) {
+    let questions = message["questions"].as_array().unwrap().iter();
+    let questions = questions.map(|question| {
+        let name = question[0].as_str().unwrap();
+        (if name == "<Root>" { "." } else { name }.to_owned(), question[1].as_u64().unwrap())
+    });
+    let answers = if message["response"] == true { message["answers"].as_u64().unwrap() as usize } else { 0 };
+    (questions.collect(), answers)
+}
+
+/// Undoes \DDD, as UTF-8.
+fn unescaped(name: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        match behind.get(..3).filter(|digits| first == b'\\' && digits.iter().all(u8::is_ascii_digit)) {
+            Some(digits) => {
+                bytes.push(digits.iter().fold(0, |value, digit| value * 10 + (digit - b'0')));
+                rest = &behind[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn is_dns(app: App) -> bool {
+    matches!(app, App::Dns | App::Mdns | App::Llmnr)
+}
+
+#[test]
+fn other_libraries_read_the_same() {
+    let Some(corpus) = corpus() else { return };
+    let mut tally = Tally::default();
+    for message in messages(&corpus) {
+        compare(&message, &mut tally);
+    }
+    println!("as captured: {tally:?}");
+    assert!(tally.hickory > 300 && tally.parser > 250, "{tally:?}");
+}
+
+#[test]
+fn other_libraries_read_damaged_messages_the_same() {
+    let Some(corpus) = corpus() else { return };
+    let mut tally = Tally::default();
+    let mut random = Random(0x5EED);
+    for message in messages(&corpus) {
+        for _ in 0..100 {
+            let mut damaged = message.clone();
+            for _ in 0..=random.below(4) {
+                match random.below(4) {
+                    0 => damaged.truncate(random.below(damaged.len()).max(12)),
+                    1 => damaged.push(random.below(256) as u8),
+                    _ => {
+                        let at = random.below(damaged.len());
+                        damaged[at] = random.below(256) as u8;
+                    }
+                }
+            }
+            compare(&damaged, &mut tally);
+        }
+    }
+    println!("damaged: {tally:?}");
+    assert!(tally.hickory > 10_000 && tally.parser > 5_000, "{tally:?}");
+}
+
+/// How many messages were compared, and how many of them both sides accept.
+#[derive(Default, Debug)]
+struct Tally {
+    messages: u64,
+    whole: u64,
+    hickory: u64,
+    hickory_data: u64,
+    parser: u64,
+}
+
+/// Compares what we read of a message with what the two other libraries read, where they accept it.
+fn compare(bytes: &[u8], tally: &mut Tally) {
+    let (counts, facts) = ours(bytes);
+    assert_eq!(counts.dns_whole + counts.dns_partial + counts.dns_refused.total(), 1);
+    tally.messages += 1;
+    if counts.dns_whole == 0 || facts.dns_truncated {
+        return;
+    }
+    tally.whole += 1;
+    if let Ok(theirs) = Hickory::from_vec(bytes) {
+        tally.hickory += 1;
+        compare_with_hickory(&facts, &theirs, bytes, tally);
+    }
+    // On damaged messages printing its names may recurse; what was read whole has sound names only in
+    // questions and records, and those in data are not printed.
+    if let Ok(theirs) = dns_parser::Packet::parse(bytes) {
+        tally.parser += 1;
+        compare_with_parser(&facts, &theirs, bytes);
+    }
+}
+
+fn compare_with_hickory(facts: &L7Facts, theirs: &Hickory, bytes: &[u8], tally: &mut Tally) {
+    let is_response = bytes[2] & 0x80 != 0;
+    let questions: Vec<_> =
+        theirs.queries.iter().map(|query| (text(&query.name), u16::from(query.query_type))).collect();
+    assert_questions(facts, &questions, is_response, bytes);
+    let Some(first) = facts.dns.first().filter(|_| is_response) else { return };
+    assert_eq!(first.id, theirs.metadata.id, "{bytes:02x?}");
+    assert_eq!(first.rcode.unwrap().0 & 15, u16::from(theirs.metadata.response_code) & 15, "{bytes:02x?}");
+    let records: Vec<&Record> = theirs.answers.iter().collect();
+    let answers: Vec<_> = first.answers.iter().collect();
+    assert_eq!(answers.len(), records.len(), "{bytes:02x?}");
+    for (answer, record) in answers.iter().zip(records) {
+        assert_eq!(&*answer.name, text(&record.name), "{bytes:02x?}");
+        assert_eq!(answer.rtype.0, u16::from(record.record_type()), "{bytes:02x?}");
+        assert_eq!(answer.ttl, record.ttl, "{bytes:02x?}");
+        if let Some(data) = data(&record.data) {
+            assert_eq!(&*answer.data, data, "{bytes:02x?}");
+            tally.hickory_data += 1;
+        }
+    }
+}
+
+fn compare_with_parser(facts: &L7Facts, theirs: &dns_parser::Packet<'_>, bytes: &[u8]) {
+    let is_response = !theirs.header.query;
+    let questions: Vec<_> = theirs
+        .questions
+        .iter()
+        .map(|question| (plain(&question.qname.to_string()), question.qtype as u16))
+        .collect();
+    let printable = |name: &str| name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    if !questions.iter().all(|(name, _)| printable(name)) {
+        return;
+    }
+    let ours = |name: &str| name.replace("\\.", ".");
+    let found: Vec<_> = asked(facts).map(|(name, qtype)| (ours(name), qtype)).collect();
+    for question in &questions {
+        assert!(found.iter().any(|found| same_question(found, question)), "{question:?} {bytes:02x?}");
+    }
+    let Some(first) = facts.dns.first().filter(|_| is_response) else { return };
+    let header = &theirs.header;
+    let bits =
+        (header.authoritative, header.truncated, header.recursion_available, header.authenticated_data);
+    let our_bits = (first.aa.unwrap(), first.tc.unwrap(), first.ra.unwrap(), first.ad.unwrap());
+    assert_eq!(our_bits, bits, "{bytes:02x?}");
+    assert_eq!(first.answers.len(), theirs.answers.len(), "{bytes:02x?}");
+    for (answer, record) in first.answers.iter().zip(&theirs.answers) {
+        // It takes a TTL with the top bit for 0 (RFC 2181, section 8); we report what was sent.
+        assert_eq!(if answer.ttl >> 31 == 1 { 0 } else { answer.ttl }, record.ttl, "{bytes:02x?}");
+        match &record.data {
+            dns_parser::RData::A(a) => assert_eq!(&*answer.data, a.0.to_string()),
+            dns_parser::RData::AAAA(aaaa) => assert_eq!(&*answer.data, aaaa.0.to_string()),
+            dns_parser::RData::MX(mx) => assert!(answer.data.starts_with(&format!("{} ", mx.preference))),
+            dns_parser::RData::SRV(srv) => {
+                let numbers = format!("{} {} {} ", srv.priority, srv.weight, srv.port);
+                assert!(answer.data.starts_with(&numbers), "{bytes:02x?}");
+            }
+            dns_parser::RData::SOA(soa) => assert!(answer.data.ends_with(&format!(
+                " {} {} {} {} {}",
+                soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum_ttl
+            ))),
+            _ => {}
+        }
+    }
+}
+
+/// dns-parser prints the root as nothing.
+fn plain(name: &str) -> String {
+    if name.is_empty() { ".".to_owned() } else { name.to_owned() }
+}
+
+fn asked(facts: &L7Facts) -> impl Iterator<Item = (&str, u16)> {
+    facts.dns.iter().filter_map(|dns| Some((dns.query.as_deref()?, dns.qtype?.0)))
+}
+
+fn same_question(one: &(String, u16), other: &(String, u16)) -> bool {
+    one.1 == other.1 && one.0.eq_ignore_ascii_case(&other.0)
+}
+
+/// Each question of a response makes a transaction; in a query the same question twice is a repeat.
+fn assert_questions(facts: &L7Facts, questions: &[(String, u16)], is_response: bool, bytes: &[u8]) {
+    let found: Vec<_> = asked(facts).map(|(name, qtype)| (name.to_owned(), qtype)).collect();
+    if is_response {
+        assert_eq!(found, questions, "{bytes:02x?}");
+        return;
+    }
+    for question in questions {
+        assert!(found.iter().any(|found| same_question(found, question)), "{question:?} {bytes:02x?}");
+    }
+    let queries: u32 = facts.dns.iter().map(|dns| dns.queries).sum();
+    assert_eq!(queries as usize, questions.len(), "{bytes:02x?}");
+}
+
+/// Writes a name by the rules of definitions.md.
+fn text(name: &Name) -> String {
+    let labels = name.iter().map(|label| {
+        let letters = label.iter().map(|&byte| match byte {
+            b'.' | b'\\' => format!("\\{}", char::from(byte)),
+            0x21..=0x7E => char::from(byte).to_string(),
+            _ => format!("\\{byte:03}"),
+        });
+        letters.collect::<String>()
+    });
+    plain(&labels.collect::<Vec<_>>().join("."))
+}
+
+/// Writes data of the types that have one obvious form.
+fn data(data: &RData) -> Option<String> {
+    Some(match data {
+        RData::A(a) => a.0.to_string(),
+        RData::AAAA(aaaa) => aaaa.0.to_string(),
+        RData::CNAME(name) => text(&name.0),
+        RData::NS(name) => text(&name.0),
+        RData::PTR(name) => text(&name.0),
+        RData::MX(mx) => format!("{} {}", mx.preference, text(&mx.exchange)),
+        RData::SRV(srv) => {
+            format!("{} {} {} {}", srv.priority, srv.weight, srv.port, text(&srv.target))
+        }
+        RData::SOA(soa) => {
+            let numbers = [soa.serial, soa.refresh as u32, soa.retry as u32, soa.expire as u32, soa.minimum];
+            let numbers = numbers.map(|number| number.to_string()).join(" ");
+            format!("{} {} {numbers}", text(&soa.mname), text(&soa.rname))
+        }
+        RData::TXT(txt) => {
+            let strings = txt.txt_data.iter().map(|string| {
+                let letters = string.iter().map(|&byte| match byte {
+                    b'"' | b'\\' => format!("\\{}", char::from(byte)),
+                    0x20..=0x7E => char::from(byte).to_string(),
+                    _ => format!("\\{byte:03}"),
+                });
+                format!("\"{}\"", letters.collect::<String>())
+            });
+            strings.collect::<Vec<_>>().join(" ")
+        }
+        _ => return None,
+    })
+}
+
+/// Reads one message by itself, sent by a server.
+fn ours(bytes: &[u8]) -> (L7Counts, L7Facts) {
+    let server = AddrWords::v4([192, 0, 2, 53]);
+    let client = AddrWords::v4([192, 0, 2, 1]);
+    let (vlans, tunnel) = (VlanStack::default(), TunnelKey::default());
+    let (key, sender) = FlowKey::new(4, server, client, Proto::UDP, Some((53, 40000)), vlans, tunnel);
+    let facts = Facts {
+        key,
+        sender,
+        time: Timestamp::EPOCH,
+        table_time: TableTime::default(),
+        wire_len: 0,
+        ip_len: 0,
+        payload_len: bytes.len() as u64,
+        ttl: 64,
+        dscp: 0,
+        fragment: Fragment::No,
+        icmp: None,
+        tcp: None,
+        bad_checksum: false,
+    };
+    let message = Some(Message { bytes, seq: 0, complete: true });
+    let packet = Packet { facts: &facts, payload: bytes, message, labels: &Labels::default() };
+    let (mut conversation, mut counts) = (Conversation::default(), L7Counts::default());
+    conversation.read(&packet, Dir::Fwd, &mut counts);
+    assert!(conversation.heap_bytes() <= 4096);
+    (counts, conversation.finish(true).map(|facts| *facts).unwrap_or_default())
+}
+
+/// Returns the UDP messages of the corpus on DNS ports.
+fn messages(corpus: &Path) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    for path in captures(corpus) {
+        each_packet(&path, |_, packet| {
+            let ports = [packet.key.port_or_zero(End::Low), packet.key.port_or_zero(End::High)];
+            let is_dns =
+                packet.key.proto() == Proto::UDP && ports.iter().any(|port| [53, 5353, 5355].contains(port));
+            if let Some(message) = packet.message.filter(|message| is_dns && message.bytes.len() >= 12) {
+                messages.push(message.bytes.to_vec());
+            }
+        });
+    }
+    assert!(messages.len() > 350, "{}", messages.len());
+    messages
+}
+
+/// Xorshift: the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound.max(1) as u64) as usize
+    }
+}
+
+/// Reads a capture with one conversation per flow, and takes the facts after each packet.
+fn read(path: &Path) -> Vec<Read> {
+    let mut found = Vec::new();
+    let mut flows: HashMap<FlowKey, Conversation> = HashMap::new();
+    each_packet(path, |number, packet| {
+        let conversation = flows.entry(packet.key).or_default();
+        let mut counts = L7Counts::default();
+        let dir = if packet.sender == End::Low { Dir::Fwd } else { Dir::Rev };
+        conversation.read(packet, dir, &mut counts);
+        let facts = conversation.finish(true).map(|facts| *facts).unwrap_or_default();
+        found.push(Read {
+            number,
+            dns: facts.dns,
+            app: conversation.app(),
+            messages: counts.dns_whole + counts.dns_partial,
+            quotes: packet.key.proto().is_icmp(),
+        });
+    });
+    found
+}
+
+fn each_packet(path: &Path, mut each: impl FnMut(u64, &Packet<'_>)) {
+    let mut source = FileSource::open(&[path]).unwrap();
+    let mut decoder = Decoder::new(DecodeOptions::default());
+    let mut number = 0;
+    while let Ok(Next::Frame(frame)) = source.next(Duration::ZERO) {
+        number += 1;
+        decoder.decode(&frame, |packet| each(number, &packet));
+    }
+    decoder.finish(|packet| each(number, &packet));
+}
+
+fn captures(corpus: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> =
+        fs::read_dir(corpus.join("captures")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() > 200);
+    paths
+}
+
+/// Finds the corpus; without it the tests say so and end, unless it is required.
+fn corpus() -> Option<PathBuf> {
+    let path = std::env::var_os("FLOWCAP_CORPUS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"), PathBuf::from);
+    if path.join("captures").is_dir() {
+        return Some(path);
+    }
+    assert!(std::env::var("CI_REQUIRE_CORPUS").as_deref() != Ok("1"), "no corpus at {}", path.display());
+    println!("SKIPPED: no corpus");
+    None
+}
