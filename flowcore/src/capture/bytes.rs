@@ -14,6 +14,19 @@ pub(super) enum Order {
     Big,
 }
 
+impl Order {
+    /// Reads the first `N` 32-bit numbers at once.
+    #[inline]
+    pub(super) fn words<const N: usize>(self, bytes: &[u8]) -> Option<[u32; N]> {
+        // With its length known, the slice needs no more checks.
+        let words = bytes.get(..4 * N)?.as_chunks().0.first_chunk::<N>()?;
+        Some(match self {
+            Order::Little => words.map(u32::from_le_bytes),
+            Order::Big => words.map(u32::from_be_bytes),
+        })
+    }
+}
+
 impl<'a> Fields<'a> {
     #[inline]
     pub(super) fn new(bytes: &'a [u8], order: Order) -> Self {

@@ -26,6 +26,8 @@ use crate::time::Timestamp;
 pub struct FileSource {
     waiting: vec::IntoIter<(String, Raw)>,
     current: Option<Input>,
+    /// The newest packet; it stays here so that it is not moved from hand to hand.
+    found: Record,
     total_bytes: Option<u64>,
     counts: SourceCounts,
     /// The window of the last input, for its memory.
@@ -77,6 +79,7 @@ impl FileSource {
         FileSource {
             waiting: inputs.into_iter(),
             current: None,
+            found: Record::default(),
             total_bytes,
             counts: SourceCounts::default(),
             spare: None,
@@ -130,28 +133,22 @@ impl FileSource {
     }
 
     #[cfg(feature = "live")]
-    #[inline]
-    fn passes(&mut self, record: &Record) -> Result<bool, Error> {
+    fn passes(&mut self) -> Result<bool, Error> {
         let (Some(filter), Some(input)) = (&mut self.filter, &self.current) else { return Ok(true) };
+        let record = &self.found;
         let data = input.window.taken(record.at, record.len as usize);
-        let passes = filter.passes(record.link, data, record.wire_len);
+        let passes = filter.passes(LinkType(record.link), data, record.wire_len);
         if !matches!(passes, Ok(true)) {
             self.counts.filtered += 1;
         }
         passes
-    }
-
-    #[cfg(not(feature = "live"))]
-    #[inline]
-    fn passes(&mut self, _: &Record) -> Result<bool, Error> {
-        Ok(true)
     }
 }
 
 impl Source for FileSource {
     #[inline]
     fn next(&mut self, patience: Duration) -> Result<Next<'_>, Error> {
-        let record = loop {
+        loop {
             let Some(input) = &mut self.current else {
                 if self.begin_next() {
                     continue;
@@ -159,25 +156,27 @@ impl Source for FileSource {
                 return Ok(Next::End);
             };
             input.window.patience = patience;
-            match input.next() {
-                Ok(Some(record)) => {
-                    self.counts.times_clamped += u64::from(record.clamped);
-                    if self.passes(&record)? {
-                        break record;
+            match input.next(&mut self.found) {
+                Ok(true) => {
+                    self.counts.times_clamped += u64::from(self.found.clamped);
+                    #[cfg(feature = "live")]
+                    if self.filter.is_some() && !self.passes()? {
+                        continue;
                     }
+                    break;
                 }
-                Ok(None) => {
+                Ok(false) => {
                     self.finish_current();
                 }
                 Err(fault) => return self.stopped(fault),
             }
-        };
-        let Some(input) = &self.current else { return Ok(Next::End) };
+        }
+        let (Some(input), record) = (&self.current, &self.found) else { return Ok(Next::End) };
         Ok(Next::Frame(Frame {
             data: input.window.taken(record.at, record.len as usize),
-            time: record.time,
+            time: record.has_time.then_some(record.time),
             wire_len: record.wire_len,
-            link: record.link,
+            link: LinkType(record.link),
             interface: record.interface.and_then(|index| input.interface_name(index)),
         }))
     }
@@ -192,14 +191,17 @@ impl Source for FileSource {
 }
 
 /// A packet that was found: where it lies in the window, and what is known of it.
+#[derive(Default)]
 pub(super) struct Record {
     pub(super) at: usize,
     pub(super) len: u32,
     pub(super) wire_len: u32,
-    pub(super) time: Option<Timestamp>,
+    pub(super) time: Timestamp,
+    /// The file says when; else `time` means nothing.
+    pub(super) has_time: bool,
     /// The time was outside what can be held.
     pub(super) clamped: bool,
-    pub(super) link: LinkType,
+    pub(super) link: u32,
     /// Its interface in the present section; pcap has none.
     pub(super) interface: Option<u32>,
 }
@@ -226,8 +228,8 @@ impl From<io::Error> for Fault {
 
 /// Tells the end of a stream from damage: at the end nothing may be left.
 #[cold]
-pub(super) fn end_or_cut(window: &Window, what: &str) -> Result<Option<Record>, Fault> {
-    if window.is_empty() { Ok(None) } else { Err(Fault::damage(window.offset(), what)) }
+pub(super) fn end_or_cut(window: &Window, what: &str) -> Result<bool, Fault> {
+    if window.is_empty() { Ok(false) } else { Err(Fault::damage(window.offset(), what)) }
 }
 
 /// An input that is being read.
@@ -245,11 +247,11 @@ enum Format {
 
 impl Input {
     #[inline]
-    fn next(&mut self) -> Result<Option<Record>, Fault> {
+    fn next(&mut self, found: &mut Record) -> Result<bool, Fault> {
         loop {
             match &mut self.format {
-                Format::Pcap(file) => return file.next(&mut self.window),
-                Format::PcapNg(file) => return file.next(&mut self.window),
+                Format::Pcap(file) => return file.next(&mut self.window, found),
+                Format::PcapNg(file) => return file.next(&mut self.window, found),
                 Format::Unknown => self.format = recognise(&mut self.window)?,
             }
         }

@@ -13,6 +13,8 @@ mod file;
 mod filter;
 mod input;
 #[cfg(feature = "live")]
+mod interfaces;
+#[cfg(feature = "live")]
 mod link;
 #[cfg(feature = "live")]
 mod live;
@@ -24,7 +26,9 @@ mod window;
 
 pub use file::FileSource;
 #[cfg(feature = "live")]
-pub use live::{Interface, LiveOptions, LiveSource, interfaces};
+pub use interfaces::{Interface, interfaces};
+#[cfg(feature = "live")]
+pub use live::{LiveOptions, LiveSource};
 
 use std::time::Duration;
 
@@ -46,7 +50,7 @@ pub enum Next<'a> {
 pub trait Source: Send {
     /// Returns the next frame; waits for it no longer than `patience`.
     ///
-    /// A source that never has to wait (a file) ignores `patience`. After an [`Error::Damaged`] the next
+    /// A source that never has to wait (a regular file, unlike a pipe) ignores `patience`. After an [`Error::Damaged`] the next
     /// call goes on with the next input, if there is one.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 use super::bytes::{Fields, Order};
 use super::file::{Fault, Record, end_or_cut};
 use super::window::Window;
-use crate::packet::LinkType;
 use crate::time::Timestamp;
 
 /// What the header of a pcap file says about its records.
@@ -13,7 +12,7 @@ pub(super) struct PcapFile {
     record_header_len: usize,
     lengths: Lengths,
     snaplen: u32,
-    link: LinkType,
+    link: u32,
 }
 
 impl PcapFile {
@@ -48,10 +47,10 @@ impl PcapFile {
             return Err(Fault::damage(0, "file header cut"));
         };
         let lengths = match (major, minor) {
-            (2, 0..=2) => Lengths::Swapped,
+            // 543.0 is how DG/UX wrote it; libpcap reads it like this, too.
+            (2, 0..=2) | (543, 0) => Lengths::Swapped,
             (2, 3) => Lengths::SwappedIfGreater,
-            // 543.0 was written by some versions of a commercial probe and is read as 2.4 by libpcap.
-            (2, 4) | (543, 0) => Lengths::Straight,
+            (2, 4) => Lengths::Straight,
             _ => return Err(Fault::damage(4, format!("pcap version {major}.{minor} is not supported"))),
         };
         window.take(FILE_HEADER_LEN);
@@ -62,20 +61,17 @@ impl PcapFile {
             record_header_len: magic.record_header_len,
             lengths,
             snaplen,
-            link: LinkType(link & LINK_TYPE_BITS),
+            link: link & LINK_TYPE_BITS,
         })
     }
 
-    /// Finds the next record; `None` at the end.
+    /// Finds the next record; false at the end.
     #[inline]
-    pub(super) fn next(&mut self, window: &mut Window) -> Result<Option<Record>, Fault> {
-        let Some(header) = window.peek(self.record_header_len)? else {
+    pub(super) fn next(&mut self, window: &mut Window, found: &mut Record) -> Result<bool, Fault> {
+        if !window.holds(self.record_header_len)? {
             return end_or_cut(window, "record header cut");
-        };
-        let mut fields = Fields::new(header, self.order);
-        let (Some(seconds), Some(ticks), Some(captured), Some(wire)) =
-            (fields.u32(), fields.u32(), fields.u32(), fields.u32())
-        else {
+        }
+        let Some([seconds, ticks, captured, wire]) = self.order.words(window.bytes()) else {
             return end_or_cut(window, "record header cut");
         };
         let (captured, wire) = self.lengths.straighten(captured, wire);
@@ -84,20 +80,22 @@ impl PcapFile {
             return Err(Fault::damage(window.offset(), what));
         }
         let record_len = self.record_header_len + captured as usize;
-        if window.peek(record_len)?.is_none() {
+        if !window.holds(record_len)? {
             return end_or_cut(window, "packet cut");
         }
         // 2^32 s and 2^32 ticks are far below the 2^63 ns that fit.
         let nanos = i64::from(seconds) * 1_000_000_000 + i64::from(ticks) * self.nanos_per_tick;
-        Ok(Some(Record {
+        *found = Record {
             at: window.take(record_len) + self.record_header_len,
             len: captured.min(self.snaplen),
             wire_len: wire,
-            time: Some(Timestamp::from_nanos(nanos)),
+            time: Timestamp::from_nanos(nanos),
+            has_time: true,
             clamped: false,
             link: self.link,
             interface: None,
-        }))
+        };
+        Ok(true)
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::bytes::{Fields, Order};
 use super::file::{Fault, Record, end_or_cut};
 use super::window::Window;
-use crate::packet::LinkType;
 use crate::time::Timestamp;
 
 /// Where the reader of a pcapng stream stands.
@@ -24,31 +23,29 @@ impl PcapNg {
         PcapNg { order: Order::Little, interfaces: Vec::new(), passed: None }
     }
 
-    /// Finds the next packet; `None` at the end.
+    /// Finds the next packet; false at the end.
     #[inline]
-    pub(super) fn next(&mut self, window: &mut Window) -> Result<Option<Record>, Fault> {
+    pub(super) fn next(&mut self, window: &mut Window, found: &mut Record) -> Result<bool, Fault> {
         loop {
             if self.passed.is_some() {
                 self.finish_passing(window)?;
             }
-            let at = window.offset();
-            let Some(head) = window.peek(BLOCK_MIN)? else {
+            if !window.holds(BLOCK_MIN)? {
+                return end_or_cut(window, "block header cut");
+            }
+            let Some([kind, len]) = self.order.words(window.bytes()) else {
                 return end_or_cut(window, "block header cut");
             };
-            if head.starts_with(&SECTION) {
+            if kind == SECTION_HEADER {
                 self.begin_section(window)?;
                 continue;
             }
-            let mut fields = Fields::new(head, self.order);
-            let (Some(kind), Some(len)) = (fields.u32(), fields.u32()) else {
-                return end_or_cut(window, "block header cut");
-            };
-            let block = Block { at, kind, len };
+            let block = Block { at: window.offset(), kind, len };
             block.check_len()?;
             match kind {
-                ENHANCED_PACKET => return self.packet(window, block, Kind::Enhanced),
-                SIMPLE_PACKET => return self.packet(window, block, Kind::Simple),
-                OBSOLETE_PACKET => return self.packet(window, block, Kind::Obsolete),
+                ENHANCED_PACKET | SIMPLE_PACKET | OBSOLETE_PACKET => {
+                    return self.packet(window, block, found);
+                }
                 INTERFACE => self.add_interface(window, block)?,
                 _ => self.pass_over(window, block),
             }
@@ -62,16 +59,15 @@ impl PcapNg {
     }
 
     #[inline]
-    fn packet(&self, window: &mut Window, block: Block, kind: Kind) -> Result<Option<Record>, Fault> {
+    fn packet(&self, window: &mut Window, block: Block, found: &mut Record) -> Result<bool, Fault> {
         let body = block.body(window, self.order)?;
-        let mut fields = Fields::new(body, self.order);
-        let Some(head) = PacketHead::read(&mut fields, kind) else {
+        let Some(head) = PacketHead::read(block.kind, body, self.order) else {
             return Err(block.damage("packet block too short"));
         };
         let Some(interface) = self.interfaces.get(head.interface as usize) else {
             return Err(block.damage(format!("packet of interface {}, which is unknown", head.interface)));
         };
-        let there = fields.rest().len();
+        let there = body.len().saturating_sub(head.len);
         let captured = match head.captured {
             Some(captured) => captured,
             // The length of a simple packet follows from the snapshot length, 0 for none.
@@ -83,24 +79,18 @@ impl PcapNg {
         if captured as usize > there {
             return Err(block.damage(format!("captured length {captured} goes beyond its block")));
         }
-        let (time, clamped) = match head.ticks {
-            Some(ticks) => {
-                let (time, clamped) = interface.time(ticks);
-                (Some(time), clamped)
-            }
-            None => (None, false),
-        };
-        let link = interface.link;
-        let packet_at = BLOCK_HEAD + (body.len() - there);
-        Ok(Some(Record {
-            at: window.take(block.len as usize) + packet_at,
+        let (time, clamped) = head.ticks.map_or_else(Default::default, |ticks| interface.time(ticks));
+        *found = Record {
+            at: window.take(block.len as usize) + BLOCK_HEAD + head.len,
             len: captured,
             wire_len: head.wire,
             time,
+            has_time: head.ticks.is_some(),
             clamped,
-            link,
+            link: interface.link,
             interface: Some(head.interface),
-        }))
+        };
+        Ok(true)
     }
 
     /// Reads a section header block; its options and its section length mean nothing here.
@@ -197,7 +187,7 @@ impl Block {
             return Err(self.damage(format!("block of {len} bytes is longer than {MAX_BLOCK}")));
         }
         let Some(block) = window.peek(len)? else { return Err(self.cut()) };
-        let trailer = block.last_chunk::<TRAILER>().and_then(|last| Fields::new(last, order).u32());
+        let trailer = block.last_chunk::<TRAILER>().and_then(|last| order.words(last)).map(|[len]| len);
         self.check_trailer(trailer)?;
         Ok(block.get(BLOCK_HEAD..len - TRAILER).unwrap_or_default())
     }
@@ -213,45 +203,35 @@ impl Block {
     }
 }
 
-/// The kinds of packet block.
-#[derive(Clone, Copy)]
-enum Kind {
-    Enhanced,
-    Simple,
-    Obsolete,
-}
-
 /// The fixed fields of a packet block.
 struct PacketHead {
     interface: u32,
     ticks: Option<u64>,
     captured: Option<u32>,
     wire: u32,
+    /// Their length in bytes.
+    len: usize,
 }
 
 impl PacketHead {
     #[inline]
-    fn read(fields: &mut Fields<'_>, kind: Kind) -> Option<PacketHead> {
-        let interface = match kind {
-            Kind::Simple => {
-                let wire = fields.u32()?;
-                return Some(PacketHead { interface: 0, ticks: None, captured: None, wire });
-            }
-            Kind::Enhanced => fields.u32()?,
-            Kind::Obsolete => {
-                let interface = fields.u16()?;
-                fields.u16()?; // packets dropped
-                u32::from(interface)
-            }
-        };
-        let ticks = u64::from(fields.u32()?) << 32 | u64::from(fields.u32()?);
-        Some(PacketHead { interface, ticks: Some(ticks), captured: Some(fields.u32()?), wire: fields.u32()? })
+    fn read(kind: u32, body: &[u8], order: Order) -> Option<PacketHead> {
+        if kind == SIMPLE_PACKET {
+            let [wire] = order.words(body)?;
+            return Some(PacketHead { interface: 0, ticks: None, captured: None, wire, len: 4 });
+        }
+        let [interface, high, low, captured, wire] = order.words(body)?;
+        // The obsolete block has a count of drops in the second half of the first number.
+        let interface =
+            if kind == OBSOLETE_PACKET { u32::from(Fields::new(body, order).u16()?) } else { interface };
+        let ticks = Some(u64::from(high) << 32 | u64::from(low));
+        Some(PacketHead { interface, ticks, captured: Some(captured), wire, len: 20 })
     }
 }
 
 /// What an interface description block says.
 struct Interface {
-    link: LinkType,
+    link: u32,
     snaplen: u32,
     scale: Scale,
     offset_nanos: i128,
@@ -260,7 +240,7 @@ struct Interface {
 
 impl Interface {
     fn read(mut fields: Fields<'_>) -> Option<Interface> {
-        let link = LinkType(fields.u16()?.into());
+        let link = fields.u16()?.into();
         fields.u16()?; // reserved
         let snaplen = fields.u32()?;
         let mut interface =
@@ -348,6 +328,7 @@ impl Scale {
 
 /// The type of a section header block, the same in both byte orders.
 pub(super) const SECTION: [u8; 4] = [0x0A, 0x0D, 0x0D, 0x0A];
+const SECTION_HEADER: u32 = u32::from_be_bytes(SECTION);
 const INTERFACE: u32 = 1;
 const OBSOLETE_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;

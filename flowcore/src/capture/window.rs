@@ -38,17 +38,27 @@ impl Window {
     /// Returns the next `n` bytes (at least one) without taking them; `None` if the stream ends before.
     #[inline]
     pub(super) fn peek(&mut self, n: usize) -> io::Result<Option<&[u8]>> {
-        if self.end - self.start < n && !self.fill(n)? {
-            return Ok(None);
-        }
-        Ok(self.buffer.get(self.start..self.start + n))
+        Ok(if self.holds(n)? { self.buffer.get(self.start..self.start + n) } else { None })
     }
 
-    /// Takes `n` bytes that were peeked at; returns where in the buffer they begin.
+    /// Reads until the next `n` bytes (at least one) are there; false if the stream ends before.
+    #[inline]
+    pub(super) fn holds(&mut self, n: usize) -> io::Result<bool> {
+        if self.end - self.start >= n { Ok(true) } else { self.fill(n) }
+    }
+
+    /// Returns the bytes that are there and not taken yet.
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Takes `n` bytes that are there; returns where in the buffer they begin.
     #[inline]
     pub(super) fn take(&mut self, n: usize) -> usize {
         let at = self.start;
-        self.start = (at + n).min(self.end);
+        debug_assert!(n <= self.end - at);
+        self.start = at + n;
         at
     }
 

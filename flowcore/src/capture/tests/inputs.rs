@@ -1,0 +1,179 @@
+//! Inputs: packed, several, slow, failing, filtered.
+
+use std::io::{Read, Write};
+use std::time::Instant;
+
+use super::*;
+use crate::packet::LinkType;
+
+fn three_packets() -> Vec<u8> {
+    let mut file = Writer::micros();
+    for i in 0..3 {
+        file.record(i, 0, 60, &[i as u8; 60]);
+    }
+    file.bytes
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ::zstd::encode_all(bytes, 1).unwrap()
+}
+
+#[test]
+fn packed_inputs_of_several_parts() {
+    let bytes = three_packets();
+    let expected = sound(&bytes);
+    for pack in [gzip, zstd] {
+        assert_eq!(sound(&pack(&bytes)), expected);
+        let parts: Vec<u8> = bytes.chunks(50).flat_map(pack).collect();
+        assert_eq!(sound(&parts), expected);
+    }
+    let mut skippable = b"\x52\x2A\x4D\x18\x03\x00\x00\x00abc".to_vec();
+    skippable.extend(zstd(&bytes));
+    assert_eq!(sound(&skippable), expected);
+}
+
+#[test]
+fn packed_inputs_that_are_cut_or_broken() {
+    // Bytes that do not pack well, so that every part of the packed file stands for a few packets.
+    let mut file = Writer::micros();
+    let mut random = 1u32;
+    for i in 0..20_000 {
+        let data: Vec<u8> = (0..100)
+            .map(|_| {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (random >> 24) as u8
+            })
+            .collect();
+        file.record(i, 0, 100, &data);
+    }
+    for pack in [gzip, zstd] {
+        let packed = pack(&file.bytes);
+        let (frames, offset, what) = damaged(&packed[..packed.len() / 2]);
+        assert!((8000..=10_000).contains(&frames), "{frames} frames, {what}");
+        assert!(offset > 900_000, "{offset}");
+        // Whole, but for the last byte: zstd packs in blocks of 128 KiB.
+        assert!(damaged(&packed[..packed.len() - 1]).0 >= 18_000);
+        let mut broken = packed.clone();
+        broken.extend_from_slice(&[0xEE; 40]);
+        let (frames, offset, _) = damaged(&broken);
+        assert_eq!((frames, offset), (20_000, file.bytes.len() as u64));
+    }
+}
+
+#[test]
+fn after_damage_comes_the_next_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let sound = three_packets();
+    let paths = [path("a", &sound), path("b", &sound[..150]), path("c", b""), path("d", &gzip(&sound))];
+    let mut source = FileSource::open(&paths).unwrap();
+    let total: u64 = paths.iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert_eq!(source.total_bytes(), Some(total));
+    let mut story = String::new();
+    loop {
+        match source.next(Duration::ZERO) {
+            Ok(Next::Frame(_)) => story.push('.'),
+            Ok(Next::Idle) => story.push('_'),
+            Ok(Next::End) => break,
+            Err(Error::Damaged { name, .. }) => story.push_str(&name[name.len() - 1..]),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(story, "....bc...");
+    assert!(matches!(source.next(Duration::ZERO), Ok(Next::End)));
+    assert_eq!(source.counts().file_bytes, total);
+    assert!(!source.is_live());
+}
+
+#[test]
+fn all_inputs_are_opened_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().join("there");
+    std::fs::write(&there, three_packets()).unwrap();
+    let missing = folder.path().join("missing");
+    let Err(Error::Input { name, source }) = FileSource::open(&[&there, &missing]) else { panic!("opened") };
+    assert_eq!(name, missing.display().to_string());
+    assert_eq!(source.kind(), io::ErrorKind::NotFound);
+    let folder_error = FileSource::open(&[folder.path()]);
+    assert!(matches!(folder_error, Err(Error::Input { source, .. })
+        if source.kind() == io::ErrorKind::IsADirectory));
+    assert!(matches!(FileSource::open::<&str>(&[]).unwrap().next(Duration::ZERO), Ok(Next::End)));
+}
+
+#[test]
+fn a_reader_that_fails_is_an_input_error() {
+    struct Failing(bool);
+    impl Read for Failing {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let bytes = three_packets();
+            if std::mem::replace(&mut self.0, true) {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            into[..4].copy_from_slice(&bytes[..4]);
+            Ok(4)
+        }
+    }
+    let mut source = FileSource::from_reader("disk", Failing(false));
+    assert!(matches!(source.next(Duration::ZERO), Err(Error::Input { name, .. }) if name == "disk"));
+    assert!(matches!(source.next(Duration::ZERO), Ok(Next::End)));
+}
+
+#[test]
+fn a_stalled_pipe_is_idle() {
+    let bytes = three_packets();
+    for bytes in [bytes.clone(), gzip(&bytes), zstd(&bytes)] {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let mut source = FileSource::open(&[path]).unwrap();
+        assert_eq!(source.total_bytes(), None);
+        let patience = Duration::from_millis(20);
+        let mut frames = 0;
+        for part in bytes.chunks(bytes.len().div_ceil(7)) {
+            loop {
+                let began = Instant::now();
+                match source.next(patience).unwrap() {
+                    Next::Frame(_) => frames += 1,
+                    Next::Idle => {
+                        let waited = began.elapsed();
+                        assert!(waited >= patience && waited < 50 * patience, "waited {waited:?}");
+                        break;
+                    }
+                    Next::End => panic!("ended"),
+                }
+            }
+            writer.write_all(part).unwrap();
+        }
+        drop(writer);
+        while let Next::Frame(_) = source.next(patience).unwrap() {
+            frames += 1;
+        }
+        assert_eq!(frames, 3);
+    }
+}
+
+#[cfg(feature = "live")]
+#[test]
+fn a_filter_on_files() {
+    let mut file = Writer::ng();
+    let ipv4 = [&[0; 12][..], &[8, 0, 0x45], &[0; 40]].concat();
+    file.interface(1, 0, &[]).interface(147, 0, &[]);
+    file.enhanced(0, 1, 60, &[0; 60]).enhanced(0, 2, 60, &ipv4).enhanced(1, 3, 60, &ipv4);
+    file.enhanced(1, 4, 60, &ipv4).enhanced(0, 5, 1500, &ipv4);
+    let source = FileSource::from_reader("test", io::Cursor::new(file.bytes));
+    let mut source = source.with_filter("ip and less 100").unwrap();
+    let Ok(Next::Frame(frame)) = source.next(Duration::ZERO) else { panic!("no frame") };
+    assert_eq!((frame.time.unwrap().as_nanos(), frame.link), (2000, LinkType(1)));
+    assert!(matches!(source.next(Duration::ZERO), Err(Error::Filter { .. })));
+    assert!(matches!(source.next(Duration::ZERO), Ok(Next::End)));
+    assert_eq!(source.counts().filtered, 4);
+}
