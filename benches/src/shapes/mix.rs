@@ -1,6 +1,6 @@
 //! A site's uplink: web, names, calls, terminals and what else is on a wire, with heavy-tailed sizes and pauses.
 //!
-//! A third of the packets are full segments and nearly half are below 80 bytes; 15 % of the flows go over IPv6 and 4 %
+//! Of the packets, 28 % are full segments and half are below 160 bytes; 15 % of the flows go over IPv6 and 4 %
 //! have a VLAN tag.
 
 use crate::flow::{Carriage, Flow, Options};

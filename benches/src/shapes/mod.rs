@@ -17,7 +17,7 @@ mod smallpkt;
 pub enum Shape {
     /// 5.3 M packets of 60 to 100 bytes in 1 M flows within 120 s: DNS, scans, short TCP conversations.
     Smallpkt,
-    /// 2 M packets, 1.07 GB, 100 k flows within 600 s: what a site's uplink carries, with heavy-tailed sizes.
+    /// 2 M packets, 1.1 GB, 98 k flows within 600 s: what a site's uplink carries, with heavy-tailed sizes.
     Mix,
     /// 0.95 M packets, 1 GB, eight TCP flows of full segments, each with payload of another entropy.
     Bigflow,
