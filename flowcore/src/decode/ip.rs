@@ -5,8 +5,7 @@ use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
 use super::shim::front;
 use super::transport::{self, Transport};
-use super::tunnels;
-use super::walk::{Halt, Layer, Next, Piece, Step, Walk};
+use super::walk::{Halt, Next, Piece, Step};
 use crate::error::{DropReason, StopReason};
 use crate::key::AddrWords;
 
@@ -20,110 +19,117 @@ pub(super) fn either(bytes: &[u8]) -> Step<'_> {
     }
 }
 
-/// Reads an IPv4 header and what follows it.
-#[inline]
-pub(super) fn ipv4<'a>(walk: &mut Walk<'a, '_>, bytes: &'a [u8]) -> Step<'a> {
-    if walk.depth >= MAX_HEADERS {
-        return Err(Halt::Stop(StopReason::TooDeep));
-    }
+/// An IP header, and what comes behind it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ip<'a> {
+    pub(super) version: u8,
+    pub(super) src: AddrWords,
+    pub(super) dst: AddrWords,
+    /// The protocol of the first byte of `body`.
+    pub(super) proto: u8,
+    pub(super) ttl: u8,
+    pub(super) dscp: u8,
+    /// Length by the header.
+    pub(super) ip_len: u64,
+    /// The IPv4 header with its options; empty for IPv6.
+    pub(super) header: &'a [u8],
+    /// The captured bytes behind the header, and behind extension headers once they are skipped;
+    /// and how many were announced.
+    pub(super) body: &'a [u8],
+    pub(super) body_len: u64,
+    /// The packet is, or may be, on its way to an address that is not in the header.
+    pub(super) routed: bool,
+    /// Set if it is a fragment.
+    pub(super) piece: Option<Piece<'a>>,
+}
+
+/// Reads an IPv4 header (RFC 791); the frame goes on for `missing` bytes that were not captured.
+#[inline(always)]
+pub(super) fn ipv4(bytes: &[u8], missing: u64) -> Result<Ip<'_>, DropReason> {
     let header = match Ipv4HeaderSlice::from_slice(bytes) {
         Ok(header) => header,
-        Err(error) => return Err(Halt::Unreadable(ipv4_fault(&error))),
+        Err(error) => return Err(ipv4_fault(&error)),
     };
     let header_len = header.slice().len();
     let ip_len = match header.total_len() {
-        0 => (bytes.len() as u64).saturating_add(walk.missing), // segmentation offload
+        0 => (bytes.len() as u64).saturating_add(missing), // segmentation offload
         total => u64::from(total),
     };
     let Some(body_len) = ip_len.checked_sub(header_len as u64) else {
-        return Err(Halt::Unreadable(DropReason::IpHeaderLength));
+        return Err(DropReason::IpHeaderLength);
     };
     let body = cut(bytes.get(header_len..).unwrap_or_default(), body_len);
     let proto = header.protocol().0;
     let (offset, more) = (header.fragments_offset().value(), header.more_fragments());
-    let piece = (more || offset != 0).then(|| Piece {
-        id: u32::from(header.identification()),
-        offset: u32::from(offset) * 8,
-        more,
-        proto,
-        bytes: body,
-        len: body_len,
+    let piece = (more || offset != 0).then(|| {
+        let (id, offset) = (u32::from(header.identification()), u32::from(offset) * 8);
+        Piece { id, offset, more, proto, bytes: body, len: body_len }
     });
-    let chain = Chain { proto, body, body_len, piece, routed: header_len > 20, stop: None };
-    let is_later = offset != 0;
-    let chain = if proto == AH && !is_later { chain.skip(4) } else { chain };
-    let layer = Layer {
+    Ok(Ip {
         version: 4,
         src: AddrWords::v4(header.source()),
         dst: AddrWords::v4(header.destination()),
+        proto,
         ttl: header.ttl(),
         dscp: header.dcp().value(),
         ip_len,
         header: header.slice(),
-        proto: chain.proto,
-        body: chain.body,
-        body_len: chain.body_len,
-        routed: chain.routed,
-        piece: chain.piece,
-        transport: chain.transport(),
-        vlans: walk.vlans,
-        tunnel: walk.tunnel,
-        marks: walk.marks(),
-    };
-    upper(walk, layer)
+        body,
+        body_len,
+        routed: header_len > 20,
+        piece,
+    })
 }
 
-/// Reads an IPv6 header, its extension headers, and what follows them.
-#[inline]
-pub(super) fn ipv6<'a>(walk: &mut Walk<'a, '_>, bytes: &'a [u8]) -> Step<'a> {
-    if walk.depth >= MAX_HEADERS {
-        return Err(Halt::Stop(StopReason::TooDeep));
-    }
+/// Reads an IPv6 header (RFC 8200); the frame goes on for `missing` bytes that were not captured.
+#[inline(always)]
+pub(super) fn ipv6(bytes: &[u8], missing: u64) -> Result<Ip<'_>, DropReason> {
     let header = match Ipv6HeaderSlice::from_slice(bytes) {
         Ok(header) => header,
-        Err(ipv6::HeaderSliceError::Len(_)) => return Err(Halt::Unreadable(DropReason::IpHeaderCut)),
-        Err(ipv6::HeaderSliceError::Content(_)) => return Err(Halt::Unreadable(DropReason::IpVersion)),
+        Err(ipv6::HeaderSliceError::Len(_)) => return Err(DropReason::IpHeaderCut),
+        Err(ipv6::HeaderSliceError::Content(_)) => return Err(DropReason::IpVersion),
     };
     let rest = bytes.get(40..).unwrap_or_default();
     let proto = header.next_header().0;
     let body_len = match header.payload_length() {
-        0 => ipv6_zero_length(proto, rest, walk.missing),
+        0 => ipv6_zero_length(proto, rest, missing),
         length => u64::from(length),
     };
-    let body = cut(rest, body_len);
-    let chain = Chain { proto, body, body_len, piece: None, routed: false, stop: None };
-    let chain = if is_extension(6, proto) { chain.skip(6) } else { chain };
-    let layer = Layer {
+    Ok(Ip {
         version: 6,
         src: AddrWords::v6(header.source()),
         dst: AddrWords::v6(header.destination()),
+        proto,
         ttl: header.hop_limit(),
         dscp: header.dscp().value(),
         ip_len: body_len.saturating_add(40),
         header: &[],
-        proto: chain.proto,
-        body: chain.body,
-        body_len: chain.body_len,
-        routed: chain.routed,
-        piece: chain.piece,
-        transport: chain.transport(),
-        vlans: walk.vlans,
-        tunnel: walk.tunnel,
-        marks: walk.marks(),
-    };
-    upper(walk, layer)
+        body: cut(rest, body_len),
+        body_len,
+        routed: false,
+        piece: None,
+    })
 }
 
-/// Enters a layer and goes on to the tunnel in it, if there is one.
-#[inline]
-fn upper<'a>(walk: &mut Walk<'a, '_>, layer: Layer<'a>) -> Step<'a> {
-    let (proto, body, transport) = (layer.proto, layer.body, layer.transport);
-    let more = layer.piece.is_some_and(|piece| piece.more);
-    walk.enter(layer);
-    if let Some(reason) = transport.stop {
-        return Err(Halt::Stop(reason));
+impl<'a> Ip<'a> {
+    /// Tells whether the transport header, if there is one, is the next.
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        self.piece.is_none() && !is_extension(self.version, self.proto)
     }
-    if walk.decap { tunnels::open(walk, proto, body, &transport, more) } else { Ok(Next::Done) }
+
+    /// Skips extension headers and reads the transport header.
+    pub(super) fn transport(&mut self) -> Transport<'a> {
+        let Ip { proto, body, body_len, piece, routed, .. } = *self;
+        let mut chain = Chain { proto, body, body_len, piece, routed, stop: None };
+        let is_later = piece.is_some_and(|piece| piece.offset != 0);
+        if !is_later {
+            chain.skip(self.version);
+        }
+        (self.proto, self.body, self.body_len) = (chain.proto, chain.body, chain.body_len);
+        (self.piece, self.routed) = (chain.piece, chain.routed);
+        chain.transport()
+    }
 }
 
 /// The headers between an IP header and the transport.
@@ -149,8 +155,7 @@ impl<'a> Chain<'a> {
     /// Skips extension headers: all kinds in IPv6, only the authentication header in IPv4.
     ///
     /// Ends behind the fragment header of a later fragment.
-    #[cold]
-    pub(super) fn skip(mut self, version: u8) -> Self {
+    pub(super) fn skip(&mut self, version: u8) {
         let mut headers = 0;
         while is_extension(version, self.proto) {
             headers += 1;
@@ -194,11 +199,9 @@ impl<'a> Chain<'a> {
             let segments_left = fourth;
             self.routed |= kind == ROUTING && segments_left > 0;
         }
-        self
     }
 
     /// Reads the transport header.
-    #[inline]
     pub(super) fn transport(&self) -> Transport<'a> {
         if let Some(reason) = self.stop {
             return Transport::unreached(reason);
@@ -211,13 +214,13 @@ impl<'a> Chain<'a> {
 }
 
 /// Tells whether a protocol number is that of a header before the transport.
-#[inline]
+#[inline(always)]
 fn is_extension(version: u8, proto: u8) -> bool {
     proto == AH || (version == 6 && matches!(proto, 0 | ROUTING | FRAGMENT | 60 | 135 | 139 | 140))
 }
 
 /// Returns what was captured of `announced` bytes.
-#[inline]
+#[inline(always)]
 fn cut(bytes: &[u8], announced: u64) -> &[u8] {
     front(bytes, usize::try_from(announced).unwrap_or(usize::MAX))
 }
@@ -241,8 +244,6 @@ fn ipv4_fault(error: &ipv4::HeaderSliceError) -> DropReason {
     }
 }
 
-/// IP headers in a frame (definitions.md, "Flow key").
-const MAX_HEADERS: u8 = 8;
 /// Extension headers behind one IP header.
 const MAX_EXTENSIONS: usize = 64;
 const ROUTING: u8 = 43;

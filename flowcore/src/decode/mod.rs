@@ -11,6 +11,8 @@
 )]
 
 mod checksum;
+mod datagram;
+mod datagrams;
 mod fragments;
 mod ip;
 mod link;
@@ -25,13 +27,13 @@ use std::time::Duration;
 
 use crate::error::{Counters, DropReason, StopReason};
 use crate::key::{FlowKey, Proto};
-use crate::packet::{Facts, Fragment, Frame, Labels, Message, Packet};
+use crate::packet::{Facts, Fragment, Frame, Labels, Packet};
 use crate::time::{ClockCounts, TableClock, TableTime, Timestamp};
 
-use fragments::{Flow, Fragments, Released, first_payload_seq};
-use walk::{DatagramId, Halt, Layer, Next, Walk};
+use fragments::Fragments;
+use walk::{Halt, Layer, Next, Walk};
 
-pub use fragments::FragmentCounts;
+pub use datagrams::FragmentCounts;
 
 /// What a user can set about decoding.
 #[derive(Clone, Debug)]
@@ -88,7 +90,6 @@ pub struct Decoder {
     counts: DecodeCounts,
     labels: Labels,
     fragments: Fragments,
-    released: Vec<Released>,
 }
 
 impl Decoder {
@@ -100,7 +101,6 @@ impl Decoder {
             counts: DecodeCounts::default(),
             labels: Labels::default(),
             fragments: Fragments::default(),
-            released: Vec::new(),
         }
     }
 
@@ -121,68 +121,32 @@ impl Decoder {
         let before = self.clock.now();
         let (time, now) = self.clock.observe(frame.time);
         if !self.fragments.is_empty() {
-            self.expire(before, now, &mut out);
+            self.fragments.expire(before, now, &mut out);
         }
-        self.prepare_labels(frame.interface);
-
-        let missing = u64::from(frame.wire_len).saturating_sub(frame.data.len() as u64);
-        let mut walk = Walk::new(self.options.decap, missing, &mut self.labels);
-        let start = match frame.link.0 {
-            1 => Next::Ethernet(frame.data),
-            link => Next::Link(link, frame.data),
-        };
-        let halt = walk.run(start).err();
-        if halt.is_some() {
-            walk.forget_inner_labels();
+        self.set_interface(frame.interface);
+        if let Some(layer) = plain(frame, &self.options) {
+            let facts = facts(&layer, frame, time, now);
+            let (payload, message) = (layer.transport.payload, layer.transport.message());
+            out(Packet { facts: &facts, payload, message, labels: &self.labels });
+            return Outcome::Packet;
         }
-        let Walk { layer, split, .. } = walk;
-        let Some(layer) = layer else { return self.drop_frame(frame, halt) };
-        if let Some(halt) = halt {
-            self.counts.stopped.count(halt.as_stop());
-        }
-        let (key, sender) = FlowKey::new(
-            layer.version,
-            layer.src,
-            layer.dst,
-            Proto(layer.proto),
-            layer.transport.ports,
-            layer.vlans,
-            layer.tunnel,
-        );
-        let facts = Facts {
-            key,
-            sender,
-            time,
-            table_time: now,
-            wire_len: frame.wire_len,
-            ip_len: layer.ip_len,
-            payload_len: layer.transport.payload_len,
-            ttl: layer.ttl,
-            dscp: layer.dscp,
-            fragment: Fragment::No,
-            icmp: layer.transport.icmp,
-            tcp: layer.transport.tcp,
-            bad_checksum: self.options.checksums && checksum::is_bad(&layer),
-        };
-        if layer.piece.is_some() || split.is_some() {
-            return self.fragment(facts, &layer, split, &mut out);
-        }
-        let message = whole_message(&facts, &layer);
-        out(Packet { facts: &facts, payload: layer.transport.payload, message, labels: &self.labels });
-        Outcome::Packet
+        let outcome = self.walk(frame, time, now, &mut out);
+        self.labels.vlans.clear();
+        self.labels.mpls.clear();
+        self.labels.tunnels.clear();
+        outcome
     }
 
     /// Hands out all fragments that are still held, at the end of the input.
     pub fn finish(&mut self, mut out: impl FnMut(Packet<'_>)) {
-        self.fragments.clear(&mut self.released);
-        self.hand_out_released(self.clock.now(), &mut out);
+        self.fragments.clear(self.clock.now(), &mut out);
     }
 
     /// Moves table time on while no packet comes, and hands out the held fragments that expire by it.
     pub fn tick(&mut self, time: Timestamp, mut out: impl FnMut(Packet<'_>)) {
         self.clock.tick(time);
         let now = self.clock.now();
-        self.expire(now, now, &mut out);
+        self.fragments.expire(now, now, &mut out);
     }
 
     /// Returns the table time.
@@ -192,15 +156,12 @@ impl Decoder {
 
     /// Returns what was counted so far.
     pub fn counts(&self) -> DecodeCounts {
-        DecodeCounts { clock: self.clock.counts(), fragments: self.fragments.counts, ..self.counts.clone() }
+        DecodeCounts { clock: self.clock.counts(), fragments: self.fragments.counts(), ..self.counts.clone() }
     }
 
-    /// Empties the labels. The interface rarely changes from packet to packet, so it is compared first.
+    /// Keeps the interface's name in the labels; it rarely changes, so it is compared first.
     #[inline]
-    fn prepare_labels(&mut self, interface: Option<&Arc<str>>) {
-        self.labels.vlans.clear();
-        self.labels.mpls.clear();
-        self.labels.tunnels.clear();
+    fn set_interface(&mut self, interface: Option<&Arc<str>>) {
         let same = match (&self.labels.interface, interface) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             (None, None) => true,
@@ -211,99 +172,100 @@ impl Decoder {
         }
     }
 
-    /// Lets fragments go whose time is over; all of them, at the old table time, where time jumped.
-    #[cold]
-    fn expire(&mut self, before: TableTime, now: TableTime, out: &mut dyn FnMut(Packet<'_>)) {
-        if now.epoch == before.epoch {
-            self.fragments.expire(now.time, &mut self.released);
-            self.hand_out_released(now, out);
-        } else {
-            self.fragments.clear(&mut self.released);
-            self.hand_out_released(before, out);
-        }
-    }
-
-    fn hand_out_released(&mut self, now: TableTime, out: &mut dyn FnMut(Packet<'_>)) {
-        for Released { mut facts, labels, payload, .. } in self.released.drain(..) {
-            facts.table_time = now;
-            out(Packet { facts: &facts, payload: &payload, message: None, labels: &labels });
-        }
-    }
-
-    /// Finishes a packet that is a fragment, or one that the first fragment of the datagram `split` carries.
-    #[cold]
-    fn fragment(
+    /// Decodes a frame of any kind. The labels are empty but for the interface, and stay filled.
+    #[inline(never)]
+    fn walk(
         &mut self,
-        mut facts: Facts,
-        layer: &Layer<'_>,
-        split: Option<DatagramId>,
+        frame: &Frame<'_>,
+        time: Timestamp,
+        now: TableTime,
         out: &mut dyn FnMut(Packet<'_>),
     ) -> Outcome {
-        let now = facts.table_time;
-        let payload = layer.transport.payload;
-        let own = layer.datagram().zip(layer.piece);
-        for (id, bytes) in split.iter().map(|id| (id, 0)).chain(own.iter().map(|(id, p)| (id, p.bytes.len())))
-        {
-            self.fragments.make_room(id, bytes, &mut self.released);
-        }
-        let (mut place, mut is_held) = (None, false);
-        if let Some((id, piece)) = &own {
-            if piece.offset == 0 {
-                facts.fragment = Fragment::First;
-                let flow = Flow { key: facts.key, sender: facts.sender };
-                place = Some(self.fragments.begin(id, flow, now.time, &mut self.released));
-            } else {
-                facts.fragment = Fragment::Later;
-                let (found, flow) = self.fragments.find(id, piece, now.time);
-                place = Some(found);
-                match flow {
-                    Some(flow) => (facts.key, facts.sender) = (flow.key, flow.sender),
-                    None => is_held = true,
-                }
+        let mut walk = Walk::new(self.options.decap, missing(frame), &mut self.labels);
+        if let Err(halt) = walk.run(Next::Link(frame.link.0, frame.data)) {
+            if walk.depth == 0 {
+                return self.counts.drop_frame(frame, &halt);
             }
+            walk.forget_inner_labels();
+            self.counts.stopped.count(halt.as_stop());
         }
-        if let Some(outer) = &split {
-            // Its later fragments belong to the flow in it; a tunnel is not put together.
-            let flow = Flow { key: facts.key, sender: facts.sender };
-            let outer = self.fragments.begin(outer, flow, now.time, &mut self.released);
-            self.fragments.keep_apart(outer);
+        let layer = &walk.layer;
+        let mut facts = facts(layer, frame, time, now);
+        facts.bad_checksum = self.options.checksums && checksum::is_bad(layer);
+        if layer.ip.piece.is_some() || walk.split.is_some() {
+            return self.fragments.take(facts, &walk, out);
         }
-        self.hand_out_released(now, out);
-        if let (true, Some(place)) = (is_held, place) {
-            self.fragments.hold(place, facts, payload, &self.labels);
-        }
-        let message = match (place, &own) {
-            (Some(place), Some((_, piece))) => self.fragments.add(place, piece),
-            _ => whole_message(&facts, layer),
-        };
-        if is_held {
-            return Outcome::Held;
-        }
-        out(Packet { facts: &facts, payload, message, labels: &self.labels });
+        let (payload, message) = (layer.transport.payload, layer.transport.message());
+        out(Packet { facts: &facts, payload, message, labels: walk.labels });
         Outcome::Packet
-    }
-
-    #[cold]
-    fn drop_frame(&mut self, frame: &Frame<'_>, halt: Option<Halt>) -> Outcome {
-        let reason = match halt {
-            Some(Halt::Unreadable(reason)) => reason,
-            _ => DropReason::OtherProtocol,
-        };
-        self.counts.dropped.count(reason);
-        self.counts.dropped_bytes += u64::from(frame.wire_len);
-        Outcome::Dropped(reason)
     }
 }
 
-/// Returns what a parser may read of a packet that is whole: nothing where the transport header is damaged.
-#[inline]
-fn whole_message<'a>(facts: &Facts, layer: &Layer<'a>) -> Option<Message<'a>> {
-    let transport = &layer.transport;
-    transport.sound.then(|| Message {
-        bytes: transport.payload,
-        seq: facts.tcp.map_or(0, |tcp| first_payload_seq(tcp.seq, tcp.flags)),
-        complete: transport.payload.len() as u64 == transport.payload_len,
-    })
+/// Decodes what most frames are: Ethernet, IP without fragments or extension headers, TCP or UDP, no tunnel.
+///
+/// The same readers as on the longer way, but all in one function, so that nothing is stored and loaded again.
+#[inline(always)]
+fn plain<'a>(frame: &Frame<'a>, options: &DecodeOptions) -> Option<Layer<'a>> {
+    if frame.link.0 != 1 || options.checksums {
+        return None;
+    }
+    let ip = match shim::ethernet(frame.data) {
+        Ok(Next::Ipv4(bytes)) => ip::ipv4(bytes, missing(frame)).ok()?,
+        Ok(Next::Ipv6(bytes)) => ip::ipv6(bytes, missing(frame)).ok()?,
+        _ => return None,
+    };
+    let transport = match ip.proto {
+        6 if ip.is_plain() => transport::tcp(ip.body, ip.body_len),
+        17 if ip.is_plain() => transport::udp(ip.body, ip.body_len),
+        _ => return None,
+    };
+    let is_tunnel = ip.proto == 17 && transport.ports.is_some_and(|(src, dst)| tunnels::is_tunnel(src, dst));
+    if transport.stop.is_some() || (is_tunnel && options.decap) {
+        return None;
+    }
+    Some(Layer::bare(ip, transport))
+}
+
+/// Puts together what the packet says; the checksum is not verified yet.
+#[inline(always)]
+fn facts(layer: &Layer<'_>, frame: &Frame<'_>, time: Timestamp, table_time: TableTime) -> Facts {
+    let Layer { ip, transport, vlans, tunnel, .. } = layer;
+    let (key, sender) =
+        FlowKey::new(ip.version, ip.src, ip.dst, Proto(ip.proto), transport.ports, *vlans, *tunnel);
+    Facts {
+        key,
+        sender,
+        time,
+        table_time,
+        wire_len: frame.wire_len,
+        ip_len: ip.ip_len,
+        payload_len: transport.payload_len,
+        ttl: ip.ttl,
+        dscp: ip.dscp,
+        fragment: Fragment::No,
+        icmp: transport.icmp,
+        tcp: transport.tcp,
+        bad_checksum: false,
+    }
+}
+
+/// Returns how many bytes of a frame were not captured.
+#[inline(always)]
+fn missing(frame: &Frame<'_>) -> u64 {
+    u64::from(frame.wire_len).saturating_sub(frame.data.len() as u64)
+}
+
+impl DecodeCounts {
+    #[cold]
+    fn drop_frame(&mut self, frame: &Frame<'_>, halt: &Halt) -> Outcome {
+        let reason = match halt {
+            Halt::Unreadable(reason) => *reason,
+            Halt::Stop(_) => DropReason::OtherProtocol,
+        };
+        self.dropped.count(reason);
+        self.dropped_bytes += u64::from(frame.wire_len);
+        Outcome::Dropped(reason)
+    }
 }
 
 #[cfg(test)]

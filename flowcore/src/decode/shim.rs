@@ -8,30 +8,37 @@ use crate::error::DropReason;
 use crate::packet::TunnelKind;
 
 /// Opens an Ethernet frame.
-#[inline]
+#[inline(always)]
 pub(super) fn ethernet(bytes: &[u8]) -> Step<'_> {
     let Ok(header) = Ethernet2HeaderSlice::from_slice(bytes) else { return Err(CUT) };
     let rest = bytes.get(14..).unwrap_or_default();
     match header.ether_type().0 {
         0x0800 => Ok(Next::Ipv4(rest)),
         0x86DD => Ok(Next::Ipv6(rest)),
+        length @ 0..0x600 => Ok(Next::Llc(of_length(length, rest))),
         ethertype => Ok(Next::EtherType(ethertype, rest)),
     }
 }
 
-/// Goes by an ethertype, or by a length in its place; takes VLAN tags off.
+/// Takes what a length in the place of an ethertype covers; 1501 to 1535 mean nothing.
+fn of_length(length: u16, bytes: &[u8]) -> &[u8] {
+    if length <= 1500 { front(bytes, usize::from(length)) } else { bytes }
+}
+
+/// Goes by an ethertype; takes VLAN tags off, behind which a length may stand in its place.
 pub(super) fn ethertype<'a>(walk: &mut Walk<'a, '_>, mut ethertype: u16, mut bytes: &'a [u8]) -> Step<'a> {
     while let 0x8100 | 0x88A8 | 0x9100 | 0x9200 = ethertype {
         let Ok(tag) = SingleVlanHeaderSlice::from_slice(bytes) else { return Err(CUT) };
         walk.push_vlan(tag.vlan_identifier().value());
         ethertype = tag.ether_type().0;
         bytes = skip(bytes, 4)?;
+        if ethertype < 0x600 {
+            return Ok(Next::Llc(of_length(ethertype, bytes)));
+        }
     }
     match ethertype {
         0x0800 => Ok(Next::Ipv4(bytes)),
         0x86DD => Ok(Next::Ipv6(bytes)),
-        0..=1500 => Ok(Next::Llc(front(bytes, usize::from(ethertype)))),
-        1501..0x600 => Ok(Next::Llc(bytes)),
         0x0806 | 0x8035 => Err(Halt::Unreadable(DropReason::Arp)),
         0x8847 | 0x8848 => Ok(Next::Mpls(bytes)),
         0x8863 => Err(Halt::Unreadable(DropReason::PppoeDiscovery)),

@@ -4,10 +4,10 @@ use etherparse::{TcpHeaderSlice, TcpOptionElement, TcpOptionsIterator, UdpHeader
 
 use super::shim::front;
 use crate::error::StopReason;
-use crate::packet::{TcpFacts, TcpFlags};
+use crate::packet::{Message, TcpFacts, TcpFlags};
 
 /// What a transport header says.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Transport<'a> {
     /// Source and destination port, where their four bytes are there.
     pub(super) ports: Option<(u16, u16)>,
@@ -33,8 +33,18 @@ impl<'a> Transport<'a> {
         Transport { stop: Some(StopReason::LaterFragment), ..Transport::plain(body, body_len) }
     }
 
+    /// Returns what a parser may read: nothing where the header is damaged.
+    #[inline(always)]
+    pub(super) fn message(&self) -> Option<Message<'a>> {
+        self.sound.then(|| Message {
+            bytes: self.payload,
+            seq: self.tcp.map_or(0, first_payload_seq),
+            complete: self.payload.len() as u64 == self.payload_len,
+        })
+    }
+
     /// A protocol without a header that is read: all is payload.
-    #[inline]
+    #[inline(always)]
     fn plain(body: &'a [u8], body_len: u64) -> Self {
         Transport {
             ports: None,
@@ -54,7 +64,6 @@ impl<'a> Transport<'a> {
 }
 
 /// Reads the header of a transport protocol; `body_len` bytes were announced and `body` was captured.
-#[inline]
 pub(super) fn read(proto: u8, body: &[u8], body_len: u64) -> Transport<'_> {
     match proto {
         6 => tcp(body, body_len),
@@ -63,13 +72,14 @@ pub(super) fn read(proto: u8, body: &[u8], body_len: u64) -> Transport<'_> {
     }
 }
 
-#[inline]
-fn tcp(body: &[u8], body_len: u64) -> Transport<'_> {
+/// Reads a TCP header (RFC 9293).
+#[inline(always)]
+pub(super) fn tcp(body: &[u8], body_len: u64) -> Transport<'_> {
     let Ok(header) = TcpHeaderSlice::from_slice(body) else { return damaged_tcp(body, body_len) };
     let bytes = header.slice();
     let Some(mut facts) = tcp_facts(bytes) else { return damaged_tcp(body, body_len) };
     if facts.flags.contains(TcpFlags::SYN) {
-        read_options(&mut facts, header.options());
+        (facts.mss, facts.window_scale) = read_options(header.options());
     }
     Transport {
         ports: Some((header.source_port(), header.destination_port())),
@@ -90,7 +100,7 @@ fn damaged_tcp(body: &[u8], body_len: u64) -> Transport<'_> {
     if let (Some(options), true) = (body.get(20..), header_len >= 20 && header_len as u64 <= body_len) {
         // Only options are missing: the payload's length is still known.
         if let Some(facts) = facts.as_mut().filter(|facts| facts.flags.contains(TcpFlags::SYN)) {
-            read_options(facts, options);
+            (facts.mss, facts.window_scale) = read_options(options);
         }
         let payload_len = body_len.saturating_sub(header_len as u64);
         let stop = Some(StopReason::TransportCut);
@@ -101,7 +111,7 @@ fn damaged_tcp(body: &[u8], body_len: u64) -> Transport<'_> {
 }
 
 /// Reads the fields up to the window.
-#[inline]
+#[inline(always)]
 fn tcp_facts(bytes: &[u8]) -> Option<TcpFacts> {
     let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, f0, f1, w0, w1] = bytes.first_chunk::<16>()?;
     Some(TcpFacts {
@@ -115,19 +125,23 @@ fn tcp_facts(bytes: &[u8]) -> Option<TcpFacts> {
 }
 
 /// Reads the options that only a SYN carries, up to the first damaged one.
-fn read_options(facts: &mut TcpFacts, options: &[u8]) {
+#[inline(never)]
+fn read_options(options: &[u8]) -> (Option<u16>, Option<u8>) {
+    let (mut mss, mut window_scale) = (None, None);
     for option in TcpOptionsIterator::from_slice(options) {
         match option {
-            Ok(TcpOptionElement::MaximumSegmentSize(size)) => facts.mss = Some(size),
-            Ok(TcpOptionElement::WindowScale(shift)) => facts.window_scale = Some(shift),
+            Ok(TcpOptionElement::MaximumSegmentSize(size)) => mss = Some(size),
+            Ok(TcpOptionElement::WindowScale(shift)) => window_scale = Some(shift),
             Ok(_) => {}
             Err(_) => break,
         }
     }
+    (mss, window_scale)
 }
 
-#[inline]
-fn udp(body: &[u8], body_len: u64) -> Transport<'_> {
+/// Reads a UDP header (RFC 768).
+#[inline(always)]
+pub(super) fn udp(body: &[u8], body_len: u64) -> Transport<'_> {
     let Ok(header) = UdpHeaderSlice::from_slice(body) else {
         return cut_header(body, body_len);
     };
@@ -144,7 +158,6 @@ fn udp(body: &[u8], body_len: u64) -> Transport<'_> {
     Transport { ports, stop, ..Transport::plain(payload, payload_len) }
 }
 
-#[inline(never)]
 fn other(proto: u8, body: &[u8], body_len: u64) -> Transport<'_> {
     match proto {
         1 | 58 => icmp(body, body_len),
@@ -193,4 +206,10 @@ fn cut_header(body: &[u8], body_len: u64) -> Transport<'_> {
 fn ports(body: &[u8]) -> Option<(u16, u16)> {
     let &[s0, s1, d0, d1] = body.first_chunk::<4>()?;
     Some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])))
+}
+
+/// Returns the sequence number of the first payload byte: a SYN takes one for itself.
+#[inline(always)]
+fn first_payload_seq(tcp: TcpFacts) -> u32 {
+    tcp.seq.wrapping_add(u32::from(tcp.flags.contains(TcpFlags::SYN)))
 }

@@ -2,40 +2,26 @@
 
 use super::link::skip;
 use super::shim::front;
-use super::transport::Transport;
-use super::walk::{Halt, Next, Step, Walk};
+use super::walk::{Halt, Layer, Next, Step, Walk};
 use crate::error::StopReason;
 use crate::packet::TunnelKind;
 
-/// Opens what an IP packet of protocol `proto` carries, if that is a tunnel.
+/// Opens what the layer that was entered carries, if that is a tunnel.
 ///
-/// `more` says that it is a first fragment: then UDP's payload is not whole and stays closed.
-#[inline]
-pub(super) fn open<'a>(
-    walk: &mut Walk<'a, '_>,
-    proto: u8,
-    body: &'a [u8],
-    transport: &Transport<'a>,
-    more: bool,
-) -> Step<'a> {
-    match (proto, transport.ports) {
-        (6, _) => Ok(Next::Done),
-        (17 | 136, Some((src, dst))) => {
-            if !more && (is_tunnel(dst) || is_tunnel(src)) {
-                in_udp(walk, src, dst, transport.payload)
-            } else {
-                Ok(Next::Done)
-            }
-        }
-        _ => in_ip(walk, proto, body),
+/// In a first fragment UDP's payload is not whole and stays closed.
+pub(super) fn open<'a>(walk: &mut Walk<'a, '_>) -> Step<'a> {
+    let Layer { ip, transport, .. } = &walk.layer;
+    match (ip.proto, transport.ports) {
+        (17 | 136, Some((src, dst))) if is_tunnel(src, dst) && ip.piece.is_none() => in_udp(walk, src, dst),
+        (17 | 136, _) => Ok(Next::Done),
+        _ => in_ip(walk),
     }
 }
 
-#[cold]
-fn in_ip<'a>(walk: &mut Walk<'a, '_>, proto: u8, body: &'a [u8]) -> Step<'a> {
-    let in_ipv6 = walk.layer.as_ref().is_some_and(|layer| layer.version == 6);
-    let ip_in_ip = if in_ipv6 { TunnelKind::IpInIpv6 } else { TunnelKind::IpInIpv4 };
-    match proto {
+fn in_ip<'a>(walk: &mut Walk<'a, '_>) -> Step<'a> {
+    let body = walk.layer.ip.body;
+    let ip_in_ip = if walk.layer.ip.version == 6 { TunnelKind::IpInIpv6 } else { TunnelKind::IpInIpv4 };
+    match walk.layer.ip.proto {
         4 => {
             walk.push_tunnel(ip_in_ip, None);
             Ok(Next::Ipv4(body))
@@ -81,12 +67,8 @@ fn gre_v0<'a>(walk: &mut Walk<'a, '_>, flags: u16, ethertype: u16, bytes: &'a [u
     if sequence {
         rest = skip(rest, 4)?;
     }
-    while routing {
-        let &[_, _, _, length] = rest.first_chunk::<4>().ok_or(HEADER)?;
-        rest = skip(rest, 4 + usize::from(length)).unwrap_or_default();
-        if length == 0 {
-            break;
-        }
+    if routing {
+        rest = behind_routing(rest)?;
     }
     match ethertype {
         0x88BE | 0x22EB => return erspan(walk, ethertype, id, sequence, rest),
@@ -105,6 +87,17 @@ fn gre_v0<'a>(walk: &mut Walk<'a, '_>, flags: u16, ethertype: u16, bytes: &'a [u
         }
         (0x8909, _) => Err(HEADER),
         _ => Ok(Next::EtherType(ethertype, rest)),
+    }
+}
+
+/// Skips source route entries (RFC 1701); one of length 0 is the last.
+fn behind_routing(mut bytes: &[u8]) -> Result<&[u8], Halt> {
+    loop {
+        let &[_, _, _, length] = bytes.first_chunk::<4>().ok_or(HEADER)?;
+        bytes = bytes.get(4 + usize::from(length)..).unwrap_or_default();
+        if length == 0 {
+            return Ok(bytes);
+        }
     }
 }
 
@@ -154,15 +147,16 @@ fn pptp<'a>(walk: &mut Walk<'a, '_>, flags: u16, bytes: &'a [u8]) -> Step<'a> {
     Ok(Next::Ppp(front(rest, length)))
 }
 
-/// Tells whether a UDP port may be that of a tunnel.
-#[inline]
-fn is_tunnel(port: u16) -> bool {
-    matches!(port, 1701 | 2152 | 3544 | 4754 | 4789 | 4790 | 6081 | 6635 | 8472)
+/// Tells whether UDP ports may be those of a tunnel.
+#[inline(always)]
+pub(super) fn is_tunnel(src: u16, dst: u16) -> bool {
+    let either_way = |port| matches!(port, 1701 | 2152 | 3544);
+    matches!(dst, 4754 | 4789 | 4790 | 6081 | 6635 | 8472) || either_way(dst) || either_way(src)
 }
 
 /// Opens a tunnel in UDP. Where the bytes do not look like the tunnel of that port, they are payload.
-#[cold]
-fn in_udp<'a>(walk: &mut Walk<'a, '_>, src: u16, dst: u16, bytes: &'a [u8]) -> Step<'a> {
+fn in_udp<'a>(walk: &mut Walk<'a, '_>, src: u16, dst: u16) -> Step<'a> {
+    let bytes = walk.layer.transport.payload;
     match dst {
         4789 | 8472 => vxlan(walk, bytes),
         4790 => vxlan_gpe(walk, bytes),

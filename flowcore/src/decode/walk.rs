@@ -3,6 +3,7 @@
 //! It is a loop and not a recursion, so that no nesting of tunnels can exhaust the stack. Each step
 //! either takes bytes away or goes from a chooser to one concrete header, so it ends.
 
+use super::ip::Ip;
 use super::transport::Transport;
 use super::{ip, link, radio, shim, tunnels};
 use crate::error::{DropReason, StopReason};
@@ -21,11 +22,12 @@ pub(super) struct Walk<'a, 'l> {
     pub(super) tunnel: TunnelKey,
     /// IP headers so far.
     pub(super) depth: u8,
-    /// The innermost whole IP header so far.
-    pub(super) layer: Option<Layer<'a>>,
+    /// The innermost whole IP header so far; empty while `depth` is 0.
+    pub(super) layer: Layer<'a>,
     /// An outer first fragment in which another IP header was whole.
     pub(super) split: Option<DatagramId>,
-    labels: &'l mut Labels,
+    /// VLAN tags, MPLS labels and tunnels so far.
+    pub(super) labels: &'l mut Labels,
 }
 
 /// What comes next inside a frame, and the bytes from there on.
@@ -57,30 +59,14 @@ pub(super) enum Halt {
 /// What a header leads to.
 pub(super) type Step<'a> = Result<Next<'a>, Halt>;
 
-/// One IP header with what follows it.
+/// One IP header with what follows it, and what stood before it.
+#[derive(Default)]
 pub(super) struct Layer<'a> {
-    pub(super) version: u8,
-    pub(super) src: AddrWords,
-    pub(super) dst: AddrWords,
-    /// The protocol behind all extension headers.
-    pub(super) proto: u8,
-    pub(super) ttl: u8,
-    pub(super) dscp: u8,
-    /// Length by the IP header.
-    pub(super) ip_len: u64,
-    /// The IPv4 header with its options; empty for IPv6.
-    pub(super) header: &'a [u8],
-    /// The captured bytes behind IP and extension headers, and how many were announced.
-    pub(super) body: &'a [u8],
-    pub(super) body_len: u64,
-    /// The destination address is not the final one: there is a source route.
-    pub(super) routed: bool,
-    /// Set if it is a fragment.
-    pub(super) piece: Option<Piece<'a>>,
+    pub(super) ip: Ip<'a>,
     pub(super) transport: Transport<'a>,
     pub(super) vlans: VlanStack,
     pub(super) tunnel: TunnelKey,
-    pub(super) marks: Marks,
+    marks: Marks,
 }
 
 /// The part of a datagram that a fragment carries.
@@ -115,7 +101,7 @@ pub(super) struct DatagramId {
 
 /// How many labels there were when an IP header was read.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Marks {
+struct Marks {
     vlans: usize,
     mpls: usize,
     tunnels: usize,
@@ -148,53 +134,63 @@ impl<'a, 'l> Walk<'a, 'l> {
             vlans: VlanStack::default(),
             tunnel: TunnelKey::default(),
             depth: 0,
-            layer: None,
+            layer: Layer::default(),
             split: None,
             labels,
         }
     }
 
     /// Goes on until there is nothing more to open.
-    #[inline]
     pub(super) fn run(&mut self, mut next: Next<'a>) -> Result<(), Halt> {
         loop {
             next = match next {
+                Next::Link(link, bytes) => link::open(link, bytes)?,
                 Next::Ethernet(bytes) => shim::ethernet(bytes)?,
-                Next::Ipv4(bytes) => ip::ipv4(self, bytes)?,
-                Next::Ipv6(bytes) => ip::ipv6(self, bytes)?,
+                Next::EtherType(ethertype, bytes) => shim::ethertype(self, ethertype, bytes)?,
+                Next::Llc(bytes) => shim::llc(bytes)?,
+                Next::Ieee80211(bytes) => radio::ieee80211(bytes)?,
+                Next::Ppp(bytes) => shim::ppp(bytes)?,
+                Next::Mpls(bytes) => shim::mpls(self, bytes)?,
+                Next::Nsh(bytes) => shim::nsh(self, bytes)?,
+                Next::Gre(bytes) => tunnels::gre(self, bytes)?,
+                Next::Ip(bytes) => ip::either(bytes)?,
+                Next::Ipv4(bytes) => self.enter(bytes, ip::ipv4)?,
+                Next::Ipv6(bytes) => self.enter(bytes, ip::ipv6)?,
                 Next::Done => return Ok(()),
-                other => self.rare(other)?,
             };
         }
     }
 
-    #[inline(never)]
-    fn rare(&mut self, next: Next<'a>) -> Step<'a> {
-        match next {
-            Next::Link(link, bytes) => link::open(link, bytes),
-            Next::EtherType(ethertype, bytes) => shim::ethertype(self, ethertype, bytes),
-            Next::Llc(bytes) => shim::llc(bytes),
-            Next::Ieee80211(bytes) => radio::ieee80211(bytes),
-            Next::Ppp(bytes) => shim::ppp(bytes),
-            Next::Mpls(bytes) => shim::mpls(self, bytes),
-            Next::Nsh(bytes) => shim::nsh(self, bytes),
-            Next::Gre(bytes) => tunnels::gre(self, bytes),
-            Next::Ip(bytes) => ip::either(bytes),
-            concrete => Ok(concrete),
-        }
-    }
-
-    /// Takes note of a whole IP header.
+    /// Reads an IP header and, if it is whole, makes it the innermost.
     #[inline]
-    pub(super) fn enter(&mut self, layer: Layer<'a>) {
-        if let Some(outer) = &self.layer
-            && self.split.is_none()
-        {
-            self.split = outer.datagram();
+    fn enter(
+        &mut self,
+        bytes: &'a [u8],
+        read: impl FnOnce(&'a [u8], u64) -> Result<Ip<'a>, DropReason>,
+    ) -> Step<'a> {
+        if self.depth >= MAX_HEADERS {
+            return Err(Halt::Stop(StopReason::TooDeep));
+        }
+        let ip = read(bytes, self.missing).map_err(Halt::Unreadable)?;
+        if self.depth > 0 && self.split.is_none() {
+            self.split = self.layer.datagram();
         }
         self.depth += 1;
-        self.missing = layer.body_len.saturating_sub(layer.body.len() as u64);
-        self.layer = Some(layer);
+        let layer = &mut self.layer;
+        layer.ip = ip;
+        layer.transport = layer.ip.transport();
+        (layer.vlans, layer.tunnel) = (self.vlans, self.tunnel);
+        layer.marks = Marks {
+            vlans: self.labels.vlans.len(),
+            mpls: self.labels.mpls.len(),
+            tunnels: self.labels.tunnels.len(),
+        };
+        self.missing = layer.ip.body_len.saturating_sub(layer.ip.body.len() as u64);
+        match layer.transport.stop {
+            Some(reason) => Err(Halt::Stop(reason)),
+            None if self.decap => tunnels::open(self),
+            None => Ok(Next::Done),
+        }
     }
 
     /// Takes note of a VLAN tag; id 0 is no tag.
@@ -212,9 +208,8 @@ impl<'a, 'l> Walk<'a, 'l> {
 
     /// Takes note of a tunnel with the innermost IP header's addresses.
     pub(super) fn push_tunnel(&mut self, kind: TunnelKind, id: Option<u32>) {
-        let outer = self.layer.as_ref();
-        let src_ip = outer.map(|layer| layer.src.to_ip(layer.version));
-        let dst_ip = outer.map(|layer| layer.dst.to_ip(layer.version));
+        let address = |words: AddrWords| (self.depth > 0).then(|| words.to_ip(self.layer.ip.version));
+        let (src_ip, dst_ip) = (address(self.layer.ip.src), address(self.layer.ip.dst));
         push(&mut self.labels.tunnels, Tunnel { kind, src_ip, dst_ip, id });
     }
 
@@ -224,35 +219,32 @@ impl<'a, 'l> Walk<'a, 'l> {
         self.tunnel = TunnelKey::new((kind as u8).saturating_add(1), id);
     }
 
-    /// Returns how many labels there are.
-    #[inline]
-    pub(super) fn marks(&self) -> Marks {
-        Marks {
-            vlans: self.labels.vlans.len(),
-            mpls: self.labels.mpls.len(),
-            tunnels: self.labels.tunnels.len(),
-        }
-    }
-
     /// Takes out the labels inside the innermost whole IP header.
     #[cold]
     pub(super) fn forget_inner_labels(&mut self) {
-        let marks = self.layer.as_ref().map(|layer| layer.marks).unwrap_or_default();
+        let marks = self.layer.marks;
         self.labels.vlans.truncate(marks.vlans);
         self.labels.mpls.truncate(marks.mpls);
         self.labels.tunnels.truncate(marks.tunnels);
     }
 }
 
-impl Layer<'_> {
+impl<'a> Layer<'a> {
+    /// Makes the only layer of a frame without labels.
+    #[inline(always)]
+    pub(super) fn bare(ip: Ip<'a>, transport: Transport<'a>) -> Self {
+        Layer { ip, transport, ..Layer::default() }
+    }
+
     /// Returns what names the datagram, if this is a fragment of one.
     pub(super) fn datagram(&self) -> Option<DatagramId> {
-        let piece = self.piece?;
+        let ip = &self.ip;
+        let piece = ip.piece?;
         Some(DatagramId {
-            src: self.src,
-            dst: self.dst,
-            version: self.version,
-            proto: if self.version == 6 { 0 } else { piece.proto },
+            src: ip.src,
+            dst: ip.dst,
+            version: ip.version,
+            proto: if ip.version == 6 { 0 } else { piece.proto },
             id: piece.id,
             vlans: self.vlans,
             tunnel: self.tunnel,
@@ -274,4 +266,6 @@ fn push<T>(labels: &mut Vec<T>, label: T) {
     }
 }
 
+/// IP headers in a frame (definitions.md, "Flow key").
+const MAX_HEADERS: u8 = 8;
 const MAX_LABELS: usize = 64;
