@@ -36,22 +36,26 @@ pub(super) fn first_packet(packet: &Facts) -> Evidence {
 
 /// Rule 5: only the other end's port is a service's.
 fn ports(key: &FlowKey) -> Option<Evidence> {
-    if !key.has_ports() {
-        return None;
-    }
-    let (low, high) = (is_service(key.port_or_zero(End::Low)), is_service(key.port_or_zero(End::High)));
-    (low != high).then(|| Evidence { rule: Orientation::Port, src: if low { End::High } else { End::Low } })
+    let serves = |end| is_service(key.port_or_zero(end));
+    the_other_end(serves, Orientation::Port).filter(|_| key.has_ports())
 }
 
 /// Rule 6: the other end is a multicast or broadcast address.
 fn multicast(key: &FlowKey) -> Option<Evidence> {
-    let to_many = |end| match key.endpoint(end).addr {
+    let is_group = |end| match key.endpoint(end).addr {
         IpAddr::V4(addr) => addr.is_multicast() || addr.is_broadcast(),
         IpAddr::V6(addr) => addr.is_multicast(),
     };
-    let (low, high) = (to_many(End::Low), to_many(End::High));
-    (low != high)
-        .then(|| Evidence { rule: Orientation::Multicast, src: if low { End::High } else { End::Low } })
+    the_other_end(is_group, Orientation::Multicast)
+}
+
+/// The initiator is the end that does not answer to a description, where the other one does.
+fn the_other_end(answers: impl Fn(End) -> bool, rule: Orientation) -> Option<Evidence> {
+    match (answers(End::Low), answers(End::High)) {
+        (true, false) => Some(Evidence { rule, src: End::High }),
+        (false, true) => Some(Evidence { rule, src: End::Low }),
+        _ => None,
+    }
 }
 
 fn is_service(port: u16) -> bool {
