@@ -8,8 +8,10 @@ pub(super) struct Smtp;
 
 impl Protocol for Smtp {
     fn probe(look: &Look<'_>, _counts: &mut L7Counts) -> Option<Claim<Smtp>> {
-        let word = look.bytes.first_chunk::<5>().filter(|_| look.is_tcp())?.to_ascii_uppercase();
-        let greets = matches!(word.as_slice(), b"EHLO " | b"HELO " | b"LHLO ");
+        let word = look.bytes.first_chunk::<5>().filter(|_| look.is_tcp())?;
+        let greets = GREETINGS.iter().any(|greeting| word.eq_ignore_ascii_case(*greeting));
         if greets && look.bytes.ends_with(b"\r\n") { Claim::settled(App::Smtp, Some(look.dir)) } else { None }
     }
 }
+
+const GREETINGS: [&[u8; 5]; 3] = [b"EHLO ", b"HELO ", b"LHLO "];

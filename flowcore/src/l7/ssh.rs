@@ -44,7 +44,7 @@ fn client_of(mut bytes: &[u8], dir: Dir) -> Option<Dir> {
     while let Some((&[l0, l1, l2, l3, padding, kind], _)) = bytes.split_first_chunk() {
         let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
         // Without encryption a packet is a multiple of 8 bytes, and 4 or more of them are padding.
-        if !(12..=MAX_PACKET).contains(&length) || (length + 4) % 8 != 0 || padding < 4 {
+        if !(12..=MAX_PACKET).contains(&length) || !(length + 4).is_multiple_of(8) || padding < 4 {
             return None;
         }
         match kind {

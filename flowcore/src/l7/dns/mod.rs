@@ -88,12 +88,10 @@ impl Protocol for Dns {
     }
 
     fn finish(&mut self, last: bool, facts: &mut L7Facts) {
-        let entries = std::mem::take(&mut self.entries);
-        let (out, open) = entries.into_iter().partition(|entry| last || !entry.is_open());
-        self.entries = open;
+        let done = self.entries.extract_if(.., |entry| last || !entry.is_open());
+        facts.dns = done.map(|entry| entry.transaction).collect();
         self.entries.shrink_to_fit();
         self.texts = self.entries.iter().map(Entry::texts).sum();
-        facts.dns = Vec::into_iter(out).map(|entry: Entry| entry.transaction).collect();
         facts.dns_truncated = std::mem::take(&mut self.truncated);
     }
 
@@ -392,8 +390,8 @@ impl Dns {
         let grown = if answers.len() < answers.capacity() {
             0
         } else {
-            // Twice as many, as long as that leaves half of the room.
-            left.min(answers.len().max(2)).min(room / size_of::<Answer>() / 2).max(1)
+            // All at once, as long as that leaves half of the room; what is left over is given back.
+            left.min(room / size_of::<Answer>() / 2).max(1)
         };
         // No data is shorter as text than on the wire, but for compressed names.
         let room = room.checked_sub(grown * size_of::<Answer>()).filter(|&room| resource.data_len <= room)?;

@@ -78,14 +78,16 @@ impl<'a> Data<'a> {
                 let &[p0, p1] = self.take()?;
                 let numbers = [p0, p1, ROOT];
                 let RData::MX(mx) = RData::parse(known, &numbers, &[]).ok()? else { return None };
-                write!(out, "{} ", mx.preference).ok()?;
+                out.number(mx.preference.into());
+                out.space();
                 self.name(steps, out)?;
             }
             Type::SRV => {
                 let &[p0, p1, w0, w1, n0, n1] = self.take()?;
                 let numbers = [p0, p1, w0, w1, n0, n1, ROOT];
                 let RData::SRV(srv) = RData::parse(known, &numbers, &[]).ok()? else { return None };
-                write!(out, "{} {} {} ", srv.priority, srv.weight, srv.port).ok()?;
+                write_numbers(&[srv.priority.into(), srv.weight.into(), srv.port.into()], out);
+                out.space();
                 self.name(steps, out)?;
             }
             Type::SOA => {
@@ -95,13 +97,12 @@ impl<'a> Data<'a> {
                 let mut numbers = [ROOT; 22];
                 *numbers.last_chunk_mut::<20>()? = *self.take()?;
                 let RData::SOA(soa) = RData::parse(known, &numbers, &[]).ok()? else { return None };
-                write!(out, " {} {} {}", soa.serial, soa.refresh, soa.retry).ok()?;
-                write!(out, " {} {}", soa.expire, soa.minimum_ttl).ok()?;
+                write_numbers(&[soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum_ttl], out);
             }
             _ => {
                 let data = self.rest();
                 match RData::parse(known, data, &[]).ok()? {
-                    RData::A(a) => write!(out, "{}", a.0).ok()?,
+                    RData::A(a) => out.v4(a.0),
                     RData::AAAA(aaaa) => write!(out, "{}", aaaa.0).ok()?,
                     RData::TXT(txt) => {
                         for string in txt.iter() {
@@ -118,9 +119,9 @@ impl<'a> Data<'a> {
 
     fn part(&mut self, part: &Part, steps: &mut Steps, out: &mut Text) -> Option<()> {
         match part {
-            Part::U8 => write!(out, "{}", self.u8()?).ok()?,
-            Part::U16 => write!(out, "{}", self.u16()?).ok()?,
-            Part::U32 => write!(out, "{}", self.u32()?).ok()?,
+            Part::U8 => out.number(self.u8()?.into()),
+            Part::U16 => out.number(self.u16()?.into()),
+            Part::U32 => out.number(self.u32()?),
             Part::Type => write!(out, "{}", RecordType(self.u16()?)).ok()?,
             Part::Time => {
                 // The digits of 2023-11-14T22:13:20: in the range of 32 bits the year has four.
@@ -144,7 +145,7 @@ impl<'a> Data<'a> {
                 salt => out.hex(salt),
             },
             Part::Base32 => out.base32(self.string()?),
-            Part::V4 => write!(out, "{}", Ipv4Addr::from(*self.take::<4>()?)).ok()?,
+            Part::V4 => out.v4(Ipv4Addr::from(*self.take::<4>()?)),
             Part::Locator => {
                 let [a, b, c, d] = [self.u16()?, self.u16()?, self.u16()?, self.u16()?];
                 write!(out, "{a:04x}:{b:04x}:{c:04x}:{d:04x}").ok()?;
@@ -228,6 +229,14 @@ impl<'a> Data<'a> {
         let rest = self.message.get(self.at..).unwrap_or_default();
         self.at = self.message.len();
         rest
+    }
+}
+
+/// Writes numbers, with a space before each but at the start.
+fn write_numbers(numbers: &[u32], out: &mut Text) {
+    for &number in numbers {
+        out.space();
+        out.number(number);
     }
 }
 

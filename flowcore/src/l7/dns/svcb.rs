@@ -47,12 +47,12 @@ fn write_value(key: u16, value: &[u8], out: &mut Text) -> Option<()> {
         }
         ALPN => write_alpn(value, out)?,
         NO_DEFAULT_ALPN | OHTTP => return None,
-        PORT => write!(out, "{}", u16::from_be_bytes(value.try_into().ok()?)).ok()?,
+        PORT => out.number(u16::from_be_bytes(value.try_into().ok()?).into()),
         IPV4_HINT => {
             let (addresses, []) = value.as_chunks::<4>() else { return None };
             for (nth, &address) in addresses.iter().enumerate() {
                 separate(nth, out);
-                write!(out, "{}", Ipv4Addr::from(address)).ok()?;
+                out.v4(Ipv4Addr::from(address));
             }
         }
         ECH => out.base64(value),

@@ -1,6 +1,7 @@
 //! A text that is written bit by bit and never gets longer than it may.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 /// A growing text with a limit; what goes beyond marks it as too long.
 #[derive(Debug)]
@@ -12,7 +13,7 @@ pub(super) struct Text {
 
 impl Text {
     pub(super) fn new(limit: usize) -> Text {
-        Text { bytes: Vec::new(), limit, too_long: false }
+        Text { bytes: Vec::with_capacity(USUAL), limit, too_long: false }
     }
 
     /// Starts anew, with another limit, in the same memory.
@@ -64,6 +65,30 @@ impl Text {
             _ if plain => self.byte(byte),
             0x21..=0x7E => self.bytes(&[b'\\', byte]),
             _ => self.bytes(&[b'\\', b'0' + byte / 100, b'0' + byte / 10 % 10, b'0' + byte % 10]),
+        }
+    }
+
+    /// Adds a number in decimal.
+    pub(super) fn number(&mut self, number: u32) {
+        let mut digits = [0; 10];
+        let (mut at, mut rest) = (digits.len(), number);
+        for (nth, digit) in digits.iter_mut().enumerate().rev() {
+            (at, *digit) = (nth, b'0' + (rest % 10) as u8);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.bytes(digits.get(at..).unwrap_or_default());
+    }
+
+    /// Adds an IPv4 address.
+    pub(super) fn v4(&mut self, address: Ipv4Addr) {
+        for (nth, octet) in address.octets().into_iter().enumerate() {
+            if nth > 0 {
+                self.byte(b'.');
+            }
+            self.number(octet.into());
         }
     }
 
@@ -129,6 +154,9 @@ fn word(bytes: &[u8]) -> u64 {
         .fold(0, |word, (&byte, shift)| word | u64::from(byte) << (56 - shift))
 }
 
+/// Room for most names and data, so that the memory is taken once.
+const USUAL: usize = 128;
+
 fn digit(digits: &[u8], value: u8) -> u8 {
     digits.get(usize::from(value)).copied().unwrap_or(b'?')
 }
@@ -171,6 +199,14 @@ mod tests {
         ] {
             assert_eq!(written(|out| out.base32(bytes.as_bytes())), text);
         }
+    }
+
+    #[test]
+    fn numbers() {
+        for number in [0, 7, 10, 99, 100, 65535, u32::MAX] {
+            assert_eq!(written(|out| out.number(number)), number.to_string());
+        }
+        assert_eq!(written(|out| out.v4(Ipv4Addr::new(192, 0, 2, 255))), "192.0.2.255");
     }
 
     #[test]
