@@ -1,5 +1,6 @@
 //! Reads every DNS message of the corpus: names as tshark found them, and everything else as two other
-//! DNS libraries read it, for the messages as they are and for thousands of damaged ones.
+//! DNS libraries read it, for the messages as they are and for thousands of damaged ones. And the
+//! recognition of the other protocols.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -129,6 +130,46 @@ fn unescaped(name: &str) -> String {
 
 fn is_dns(app: App) -> bool {
     matches!(app, App::Dns | App::Mdns | App::Llmnr)
+}
+
+#[test]
+fn tls_quic_and_http_are_recognised_with_their_client() {
+    let Some(corpus) = corpus() else { return };
+    let (mut wrong, mut right) = (Vec::new(), 0);
+    for path in captures(&corpus) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let expected = fs::read_to_string(corpus.join(format!("expected/{name}.json"))).unwrap();
+        let expected: Value = serde_json::from_str(&expected).unwrap();
+        // Packets in which a client names the host that it wants.
+        let mut requests: BTreeMap<u64, App> = BTreeMap::new();
+        for hello in expected["tls_server_names"].as_array().into_iter().flatten() {
+            let app = if hello["quic"] == true { App::Quic } else { App::Tls };
+            requests.insert(hello["n"].as_u64().unwrap(), app);
+        }
+        for request in expected["http_hosts"].as_array().into_iter().flatten() {
+            requests.insert(request["n"].as_u64().unwrap(), App::Http);
+        }
+        let mut flows: HashMap<FlowKey, (Conversation, Option<End>)> = HashMap::new();
+        each_packet(&path, |number, packet| {
+            let (conversation, client) = flows.entry(packet.key).or_default();
+            let dir = if packet.sender == End::Low { Dir::Fwd } else { Dir::Rev };
+            if let Some(found) = conversation.read(packet, dir, &mut L7Counts::default()) {
+                client.get_or_insert(if found == dir { packet.sender } else { packet.sender.other() });
+            }
+            // Nothing is looked for in SCTP.
+            let Some(app) = requests.get(&number).filter(|_| packet.key.proto() != Proto::SCTP) else {
+                return;
+            };
+            if conversation.app() == Some(*app) && *client == Some(packet.sender) {
+                right += 1;
+            } else {
+                wrong.push(format!("{name} {number}: {:?}, client {client:?}", conversation.app()));
+            }
+        });
+    }
+    println!("{right} requests recognised");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(right > 50, "{right}");
 }
 
 #[test]

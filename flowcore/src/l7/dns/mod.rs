@@ -3,6 +3,16 @@
 //! The header, and the data of the types it knows, are read by dns-parser; the walk and the names are
 //! ours. Never on traffic: its `Packet::parse`, which refuses whole messages, and printing its names,
 //! which recurses (faults.md).
+//!
+//! How messages become transactions, where definitions.md leaves it open:
+//! - A query pairs with an unanswered one only: the same question after its answer is a new transaction.
+//! - A response completes the oldest unanswered one. Where the question was sent `queries` times, as many
+//!   responses belong to it and the first one counts; one more is a transaction of its own, unasked.
+//! - A response that repeats no question pairs by its id alone, but not in multicast DNS, where all ids
+//!   are 0: there it is a transaction without `query`. Records in a query's answer section are no answers.
+//! - A response to a multicast group says nothing of the direction, a query always does.
+//! - A message is whole if all that it announces was read and the data of its answers was sound; bytes
+//!   behind it are ignored on DNS's own ports. It is refused if not even its first question could be read.
 
 mod message;
 mod name;
