@@ -14,6 +14,17 @@ pub struct Endpoint {
     pub port: Option<u16>,
 }
 
+impl fmt::Display for Endpoint {
+    /// Writes `10.0.0.1:80`, `[2001:db8::1]:80`, or the address alone where there is no port.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.port, self.addr) {
+            (None, addr) => addr.fmt(f),
+            (Some(port), IpAddr::V4(addr)) => write!(f, "{addr}:{port}"),
+            (Some(port), IpAddr::V6(addr)) => write!(f, "[{addr}]:{port}"),
+        }
+    }
+}
+
 /// An IP protocol number (IANA "Assigned Internet Protocol Numbers").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Proto(pub u8);

@@ -1,4 +1,38 @@
 //! Turns raw packets into flow records.
+//!
+//! One way leads through the house, and imports only go down it:
+//!
+//! - **Words**: [`time`], [`key`], [`field`] and [`error`] are what everything else is said in. A
+//!   [`FiveTuple`](key::FiveTuple) is directed, a [`FlowKey`](key::FlowKey) is not.
+//! - **[`packet`]**: a [`Frame`](packet::Frame) as it was captured, and the [`Packet`](packet::Packet) that
+//!   decoding makes of it.
+//! - **Rooms that do not know each other**: [`capture`] is where frames come from, [`decode`] makes packets of
+//!   them, [`feature`] holds the per-flow numbers, [`l7`] reads payloads.
+//! - **[`record`]**: what comes out, with the name, type and unit of every field.
+//! - **[`table`]**: the heart. A [`FlowTable`](table::FlowTable) takes packets and returns records; it has no
+//!   threads and no clock, and is told the time by the packets.
+//! - **[`shard`]** runs tables in threads and merges their records into one order; **[`sink`]** writes them.
+//! - **[`meter`]** wires all of it together.
+//!
+//! There are two ways in. [`FlowTable`](table::FlowTable), fed by hand, gives all control
+//! (`examples/by_hand.rs`). [`Meter`] runs the whole:
+//!
+//! ```
+//! use flowcore::capture::FileSource;
+//! use flowcore::sink::{self, Existing, Format};
+//! use flowcore::{Meter, Stop};
+//!
+//! # fn main() -> Result<(), flowcore::Error> {
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/captures/http.pcap");
+//! let out = sink::open("-", Format::Jsonl, None, Existing::Refuse)?;
+//! let meter = Meter::builder().sink("-", out).build()?;
+//! let summary = meter.run(Box::new(FileSource::open(&[path])?), &Stop::new());
+//! assert_eq!(summary.stats.packets, summary.stats.flow_packets + summary.stats.dropped.values().sum::<u64>());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The library never prints, and reads no environment and no configuration file.
 
 pub mod capture;
 pub mod decode;
