@@ -149,7 +149,8 @@ impl Program {
 
     /// Sends a signal, named as `kill` names it, and waits for the end.
     pub fn stop(self, signal: &str) -> Finished {
-        run("kill", &[&format!("-{signal}"), &self.child.id().to_string()]).expect("kill");
+        // The shell has kill built in; as a program it may be missing.
+        run("sh", &["-c", &format!("kill -{signal} {}", self.child.id())]).expect("kill");
         self.finish()
     }
 
