@@ -1,0 +1,217 @@
+//! Two network namespaces with a cable between them; programs run in them and end with the test.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use std::{env, process};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The interface at either end of the cable.
+pub const LINK: &str = "wire0";
+/// The address at the talking end.
+pub const NEAR: &str = "10.77.0.1";
+/// The address at the listening end.
+pub const FAR: &str = "10.77.0.2";
+
+/// A cable: `near` is where traffic comes from, `far` is where flowcap listens.
+pub struct Cable {
+    pub near: String,
+    pub far: String,
+    pub folder: TempDir,
+}
+
+impl Cable {
+    /// Lays a cable, or says loudly why it cannot, which is a failure with CI_REQUIRE_LIVE=1.
+    pub fn lay() -> Option<Cable> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("flowcap-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = tempfile::tempdir().expect("a folder");
+        let cable = Cable { near: format!("{name}-near"), far: format!("{name}-far"), folder };
+        match cable.connect() {
+            Ok(()) => Some(cable),
+            Err(why) => {
+                skip(&why);
+                None
+            }
+        }
+    }
+
+    fn connect(&self) -> Result<(), String> {
+        run("python3", &["--version"])?;
+        for name in [&self.near, &self.far] {
+            run("ip", &["netns", "add", name])?;
+            // Where the system has IPv6, its own packets (neighbours, routers) would be among ours.
+            let quiet = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; \
+                         echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6";
+            let _ = run("ip", &["netns", "exec", name, "sh", "-c", quiet]);
+        }
+        let mut line = vec!["-n", &self.near, "link", "add", LINK, "mtu", "9000", "type", "veth"];
+        line.extend(["peer", "name", LINK, "mtu", "9000", "netns", &self.far]);
+        run("ip", &line)?;
+        for (name, address) in [(&self.near, NEAR), (&self.far, FAR)] {
+            run("ip", &["-n", name, "address", "add", &format!("{address}/24"), "dev", LINK])?;
+            run("ip", &["-n", name, "link", "set", "lo", "up"])?;
+            run("ip", &["-n", name, "link", "set", LINK, "up"])?;
+        }
+        Ok(())
+    }
+
+    /// Starts a program in a namespace; what it prints goes to a file.
+    pub fn start(&self, namespace: &str, program: &str, arguments: &[&str]) -> Program {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let stdout = self.folder.path().join(format!("{number}.out"));
+        let stderr = self.folder.path().join(format!("{number}.err"));
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, program]).args(arguments);
+        command.stdin(Stdio::null());
+        command.stdout(File::create(&stdout).expect("a file"));
+        command.stderr(File::create(&stderr).expect("a file"));
+        Program { child: command.spawn().expect("ip runs"), stdout, stderr }
+    }
+
+    /// Starts flowcap at the far end, and waits until it listens.
+    pub fn listen(&self, arguments: &[&str]) -> Program {
+        let mut program = self.start(&self.far, env!("CARGO_BIN_EXE_flowcap"), arguments);
+        let maps = format!("/proc/{}/maps", program.child.id());
+        // libpcap maps the ring of its socket last of all.
+        program
+            .wait_until("it listens", || fs::read_to_string(&maps).unwrap_or_default().contains("socket:"));
+        sleep(Duration::from_millis(200));
+        program
+    }
+
+    /// Sends the frames of a capture from the near end; returns how many.
+    pub fn send(&self, capture: &str) -> u64 {
+        let script = testdata().join("make/send.py");
+        let path = testdata().join("captures").join(capture);
+        let arguments = ["-B", text(&script), LINK, text(&path)];
+        let sender = self.start(&self.near, "python3", &arguments).finish();
+        sender.stdout.trim().parse().unwrap_or_else(|_| panic!("{capture}: {}", sender.stderr))
+    }
+
+    /// Starts one of the talking programs of testdata/make/talk.py.
+    pub fn talk(&self, namespace: &str, words: &[&str]) -> Program {
+        let script = testdata().join("make/talk.py");
+        let mut arguments = vec!["-B", text(&script)];
+        arguments.extend(words);
+        self.start(namespace, "python3", &arguments)
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        for name in [&self.near, &self.far] {
+            let _ = run("ip", &["netns", "delete", name]);
+        }
+    }
+}
+
+/// A running program; it is killed when dropped.
+pub struct Program {
+    child: Child,
+    pub stdout: PathBuf,
+    pub stderr: PathBuf,
+}
+
+/// What became of a program.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Program {
+    /// Waits until `condition` holds; panics if the program ends before, or never gets there.
+    pub fn wait_until(&mut self, what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            let ended = self.child.try_wait().expect("a child");
+            let said = fs::read_to_string(&self.stderr).unwrap_or_default();
+            assert!(ended.is_none(), "it ended before {what}: {said}");
+            assert!(start.elapsed() < PATIENCE, "{what}: never: {said}");
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until the program has printed something.
+    pub fn wait_until_it_prints(&mut self) {
+        let stdout = self.stdout.clone();
+        self.wait_until("it prints", || fs::metadata(&stdout).is_ok_and(|file| file.len() > 0));
+    }
+
+    /// Sends a signal, named as `kill` names it, and waits for the end.
+    pub fn stop(self, signal: &str) -> Finished {
+        // The shell has kill built in; as a program it may be missing.
+        run("sh", &["-c", &format!("kill -{signal} {}", self.child.id())]).expect("kill");
+        self.finish()
+    }
+
+    /// Waits for the end.
+    pub fn finish(mut self) -> Finished {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end");
+            sleep(Duration::from_millis(5));
+        };
+        let read = |path| fs::read_to_string(path).expect("UTF-8");
+        Finished { status, stdout: read(&self.stdout), stderr: read(&self.stderr) }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Finished {
+    /// Returns the records of a program that ended well.
+    pub fn records(&self) -> Vec<Value> {
+        assert_eq!(self.status.code(), Some(0), "{}", self.stderr);
+        records(&self.stdout)
+    }
+}
+
+/// Reads JSON lines.
+pub fn records(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// The folder of captures and scripts.
+pub fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata")
+}
+
+/// A path as text.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+fn skip(why: &str) {
+    assert!(env::var_os("CI_REQUIRE_LIVE").is_none_or(|value| value != "1"), "no live capture here: {why}");
+    // Past the test harness, which keeps what a passing test prints to itself.
+    let _ = writeln!(io::stderr(), "SKIPPED: no live capture here: {why}");
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
