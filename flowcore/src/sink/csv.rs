@@ -52,7 +52,7 @@ impl Sink for Csv {
             if nth > 0 {
                 out.push(b',');
             }
-            match column.value(flow) {
+            match &column.value(flow) {
                 absent if absent.is_absent() => {}
                 Value::Scalar(Scalar::Text(outside)) => {
                     self.cell.clear();
@@ -67,7 +67,7 @@ impl Sink for Csv {
                 Value::Scalar(plain) => spell::scalar(out, plain),
                 list => {
                     self.cell.clear();
-                    json::value(&mut self.cell, &list);
+                    json::value(&mut self.cell, list);
                     quote(out, &self.cell);
                 }
             }

@@ -13,7 +13,7 @@ use crate::record::Value;
 #[inline]
 pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
-        Value::Scalar(plain) => scalar(out, *plain),
+        Value::Scalar(plain) => scalar(out, plain),
         Value::Vlans(vlans) => spell::list(out, vlans),
         Value::Mpls(labels) => spell::list(out, labels),
         Value::Tunnels(tunnels) => nested(out, tunnels),
@@ -23,8 +23,8 @@ pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
 
 /// Appends a plain value.
 #[inline]
-pub(super) fn scalar(out: &mut Vec<u8>, value: Scalar<'_>) {
-    match value {
+pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
+    match *value {
         Scalar::Absent => out.extend_from_slice(b"null"),
         Scalar::Text(outside) => text(out, outside),
         Scalar::Word(_) | Scalar::NumberAsText(_) | Scalar::Ip(_) | Scalar::Time(_) => {
@@ -166,7 +166,7 @@ mod tests {
     fn plain_values() {
         let json = |value| {
             let mut out = Vec::new();
-            scalar(&mut out, value);
+            scalar(&mut out, &value);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(json(Scalar::Word("flow")), r#""flow""#);

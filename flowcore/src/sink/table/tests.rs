@@ -90,11 +90,24 @@ fn stats_records_are_refused() {
 }
 
 #[test]
+fn every_column_for_people_has_its_field() {
+    let titles: Vec<_> = for_people().iter().map(|column| column.title).collect();
+    assert_eq!(
+        titles,
+        ["START (UTC)", "LASTED", "PROTO", "SOURCE", "DESTINATION", "APP", "PKTS", "BYTES", "STATE", "INFO"]
+    );
+    assert!(for_people().iter().all(|column| match &column.cell {
+        Cell::Info(info) => info.history.is_some() && info.dns_query.is_some(),
+        _ => true,
+    }));
+}
+
+#[test]
 fn for_people_by_default() {
     let flows = [sample::tcp(), sample::dns("www.example.org"), sample::icmp6(), sample::udp6()];
     let lines = table(None, &flows);
     let heads = [
-        "START (UTC)         LASTED PROTO  SOURCE                DESTINATION           APP    PKTS  BYTES",
+        "START (UTC)         LASTED PROTO  SOURCE                DESTINATION           APP    PKTS  BYTES STATE ",
         "2023-11-14 22:13:20  1.25s TCP    192.168.1.52:54585    8.8.8.8:443           tls       4 1.94kB",
         "1970-01-01 00:00:01 12.3ms UDP    192.168.1.52:54585    8.8.8.8:53            dns       2   166B",
         "1970-01-01 00:00:01     0s ICMPv6 fe80::1               ff02::2                         1    86B",
