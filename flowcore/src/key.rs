@@ -47,7 +47,11 @@ impl Proto {
 
     /// Returns the assigned keyword, "ICMPv6" for 58, or `None` where no keyword is assigned.
     pub fn keyword(self) -> Option<&'static str> {
-        KEYWORDS.binary_search_by_key(&self.0, |entry| entry.0).ok().map(|at| KEYWORDS[at].1)
+        match self {
+            Proto::TCP => Some("TCP"),
+            Proto::UDP => Some("UDP"),
+            _ => KEYWORDS.binary_search_by_key(&self.0, |entry| entry.0).ok().map(|at| KEYWORDS[at].1),
+        }
     }
 
     /// Tells whether the protocol is ICMP of either IP version.

@@ -88,12 +88,29 @@ impl Serialize for Timestamp {
     }
 }
 
+/// Writes a number in decimal, with zeros in front; two digits at a time.
+#[inline]
 fn digits(out: &mut [u8], mut value: u32) {
-    for digit in out.iter_mut().rev() {
+    let mut pairs = out.rchunks_exact_mut(2);
+    for pair in &mut pairs {
+        pair.copy_from_slice(&PAIRS[value as usize % 100]);
+        value /= 100;
+    }
+    if let [digit] = pairs.into_remainder() {
         *digit = b'0' + (value % 10) as u8;
-        value /= 10;
     }
 }
+
+/// The numbers from 00 to 99 in decimal.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
 
 /// Days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar.
 ///

@@ -26,8 +26,14 @@ pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
 pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
     match *value {
         Scalar::Absent => out.extend_from_slice(b"null"),
+        Scalar::U64(number) => spell::integer(out, number),
         Scalar::Text(outside) => text(out, outside),
-        Scalar::Word(_) | Scalar::NumberAsText(_) | Scalar::Ip(_) | Scalar::Time(_) => {
+        Scalar::Word(word) => {
+            out.push(b'"');
+            out.extend_from_slice(word.as_bytes());
+            out.push(b'"');
+        }
+        Scalar::NumberAsText(_) | Scalar::Ip(_) | Scalar::Time(_) => {
             out.push(b'"');
             spell::scalar(out, value);
             out.push(b'"');

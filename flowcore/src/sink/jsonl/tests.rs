@@ -109,6 +109,31 @@ impl Values for Rates {
 }
 
 #[test]
+fn names_may_be_longer_than_a_block() {
+    #[derive(Clone, Debug)]
+    struct Long;
+
+    impl Values for Long {
+        const FIELDS: &'static [Field] = &[
+            Field::core("nineteen_characters"),
+            Field::core("twenty_characters_it"),
+            Field::core("a_name_of_one_and_more_than_twenty"),
+        ];
+
+        fn value(&self, index: usize) -> Scalar<'_> {
+            Scalar::U64(index as u64)
+        }
+    }
+
+    let mut flow = sample::udp6();
+    flow.extra = Some(Arc::new(Long));
+    assert_eq!(
+        with_columns(&Column::added::<Long>(), &[Record::Flow(&flow)]),
+        [r#"{"nineteen_characters":0,"twenty_characters_it":1,"a_name_of_one_and_more_than_twenty":2}"#]
+    );
+}
+
+#[test]
 fn added_features_have_columns() {
     let mut columns = Column::parse("dst_port").unwrap();
     columns.extend(Column::added::<Rates>());
