@@ -9,8 +9,7 @@ use crate::time::Timestamp;
 
 /// Appends a value without quotes or escapes; an absent one appends nothing.
 ///
-/// Takes it by reference: a copy of a value that has just been made costs more than to spell it, for the processor
-/// has to wait until the narrow writes have reached memory before it can read them at one go.
+/// Takes it by reference: to copy a value that was just written piece by piece makes the processor wait.
 #[inline]
 pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
     match *value {
