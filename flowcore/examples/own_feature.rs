@@ -46,7 +46,8 @@ fn main() -> Result<(), flowcore::Error> {
     let mut columns = Column::parse("src_ip,src_port,dst_ip,dst_port,packets")?;
     columns.extend(Column::added::<FullSized>());
     let show = |record: FlowRecord| {
-        let values = columns.iter().map(|column| format!("{}={:?}", column.field.name, column.value(&record)));
+        let values =
+            columns.iter().map(|column| format!("{}={:?}", column.field.name, column.value(&record)));
         println!("{}", values.collect::<Vec<_>>().join(" "));
     };
 
