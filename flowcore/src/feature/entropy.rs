@@ -151,8 +151,21 @@ impl Held {
         match &self.counts {
             Some(Counts::Narrow(counts)) => measure(counts),
             Some(Counts::Wide(counts)) => measure(counts),
-            None => measure(&self.count_few()),
+            None => self.measure_few(),
         }
+    }
+
+    /// Σ c·log2 c over the values is Σ log2 c over the bytes: with few bytes there are fewer of them.
+    fn measure_few(&self) -> EntropyValues {
+        let [src, dst] = self.lengths();
+        let src = self.few.get(..src).unwrap_or_default();
+        let dst = self.few.get(FEW - dst..).unwrap_or_default();
+        let (of_src, of_dst) = (entropy_of_few([src, &[]]), entropy_of_few([&[], dst]));
+        let both = match (of_src, of_dst) {
+            (Some(_), Some(_)) => entropy_of_few([src, dst]),
+            (one, other) => one.or(other),
+        };
+        EntropyValues { both, src: of_src, dst: of_dst, bytes: (src.len() + dst.len()) as u64 }
     }
 }
 
@@ -191,6 +204,23 @@ impl Counts {
 fn count(counts: &mut [u32; 256], bytes: &[u8]) {
     for &byte in bytes {
         counts[usize::from(byte)] += 1;
+    }
+}
+
+/// The entropy of at most [`FEW`] bytes in two parts.
+fn entropy_of_few(parts: [&[u8]; 2]) -> Option<f64> {
+    const { assert!(FEW <= u8::MAX as usize) };
+    let bytes = || parts.iter().copied().flatten().map(|&byte| usize::from(byte));
+    let mut counts = [0u8; 256];
+    bytes().for_each(|byte| counts[byte] += 1);
+    let total = parts[0].len() + parts[1].len();
+    let logs = &*LOGARITHMS;
+    let weight: f64 = bytes().map(|byte| logs[usize::from(counts[byte])]).sum();
+    let is_one_value = bytes().next().is_some_and(|byte| usize::from(counts[byte]) == total);
+    match total {
+        0 => None,
+        _ if is_one_value => Some(0.0),
+        _ => Some((logs[total] - weight / total as f64).clamp(0.0, 8.0)),
     }
 }
 
@@ -249,6 +279,8 @@ const FEW: usize = 192;
 
 /// c·log2 c of small counts.
 static WEIGHTS: LazyLock<[f64; 1024]> = LazyLock::new(|| std::array::from_fn(|count| weight(count as u64)));
+/// log2 of 0 to 255, that of 0 being of no use.
+static LOGARITHMS: LazyLock<[f64; 256]> = LazyLock::new(|| std::array::from_fn(|n| (n.max(1) as f64).log2()));
 
 #[cfg(test)]
 mod tests;

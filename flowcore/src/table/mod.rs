@@ -323,14 +323,15 @@ impl<X: Feature> FlowTable<X> {
         }
     }
 
-    /// Takes a flow that is not parked any more out of the table.
+    /// Writes the record of a flow that is not parked any more, and drops the flow.
     fn finish(&mut self, at: u32, reason: EndReason, due: Timestamp) -> Option<FlowRecord> {
         if self.store.flow(at)?.young {
             self.young.unlink(at, &mut YoungLinks(&mut self.store));
         }
-        let mut flow = self.store.remove(at)?;
+        let flow = self.store.flow_mut(at)?;
         self.heap -= i64::from(flow.heap);
         let record = flow.record(reason, TableTime { epoch: self.now.epoch, time: due }, &self.options);
+        self.store.remove(at);
         self.tally(&record);
         Some(record)
     }

@@ -86,14 +86,17 @@ impl<X> Store<X> {
         at
     }
 
-    pub(super) fn remove(&mut self, at: u32) -> Option<Flow<X>> {
-        let flow = self.place(at)?.take()?;
-        if let Ok(entry) = self.index.find_entry(spread(flow.tag), |entry| entry.at == at) {
+    /// Drops a flow that is in no list any more.
+    pub(super) fn remove(&mut self, at: u32) {
+        let Some(tag) = self.flow(at).map(|flow| flow.tag) else { return };
+        if let Ok(entry) = self.index.find_entry(spread(tag), |entry| entry.at == at) {
             entry.remove();
+        }
+        if let Some(place) = self.place(at) {
+            *place = None;
         }
         self.free.push(at);
         self.len -= 1;
-        Some(flow)
     }
 
     #[inline]
