@@ -64,7 +64,7 @@ impl Reader {
     ) -> EndReason {
         let is_live = source.is_live();
         let mut left = self.packet_limit.unwrap_or(u64::MAX);
-        let mut until_check = 0u32;
+        let (mut until_check, mut flushed) = (0u32, Timestamp::EPOCH);
         let mut next_stats = self.stats_interval.map(|interval| self.started + interval);
         while left > 0 {
             if until_check == 0 {
@@ -87,11 +87,17 @@ impl Reader {
                 Ok(Next::Frame(frame)) => {
                     until_check -= 1;
                     left -= 1;
+                    let time = frame.time.unwrap_or_default();
                     if decoder.jumps_at(&frame) {
                         // Each shard ends its flows by the last time of the epoch, not by its own last packet's.
                         self.router.tick(decoder.now());
                     }
                     decoder.decode(&frame, |packet| self.router.send(&packet));
+                    // Packets that trickle in must not wait until their batch is full.
+                    if is_live && time.nanos_since(flushed) > BATCH_PATIENCE.as_nanos() as u64 {
+                        flushed = time;
+                        self.router.tick(decoder.now());
+                    }
                 }
                 Ok(Next::Idle) => {
                     until_check = 0;

@@ -27,18 +27,37 @@ impl Corpus {
         None
     }
 
-    /// Returns all captures.
+    /// Returns all captures, the large generated one with values for each flow among them.
     pub fn captures(&self) -> Vec<Capture> {
-        let mut names: Vec<PathBuf> =
+        let mut paths: Vec<PathBuf> =
             std::fs::read_dir(self.0.join("captures")).unwrap().map(|entry| entry.unwrap().path()).collect();
-        names.sort();
-        assert_eq!(names.len(), 282);
-        let captures = names.into_iter().map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            let expected = self.0.join("expected").join(format!("{name}.json"));
-            let expected = serde_json::from_str(&std::fs::read_to_string(expected).unwrap()).unwrap();
-            Capture { name, path, expected }
+        assert_eq!(paths.len(), 282);
+        paths.sort();
+        let captures = paths.into_iter().map(|path| {
+            let expected = format!("expected/{}.json", name(&path));
+            self.capture(path, &expected)
+        });
+        let bigflow =
+            self.capture(self.0.join("perf/bigflow_small.pcap"), "perf/bigflow_small.pcap.flows.json");
+        captures.chain([bigflow]).collect()
+    }
+
+    /// Returns the generated captures of which totals are known.
+    pub fn with_totals(&self) -> Vec<Capture> {
+        let names = ["bigflow_small", "mix_small", "smallpkt_small"].into_iter();
+        let captures = names.map(|name| {
+            let path = self.0.join(format!("perf/{name}.pcap"));
+            self.capture(path, &format!("perf/{name}.pcap.json"))
         });
         captures.collect()
     }
+
+    fn capture(&self, path: PathBuf, expected: &str) -> Capture {
+        let expected = std::fs::read_to_string(self.0.join(expected)).unwrap();
+        Capture { name: name(&path), path, expected: serde_json::from_str(&expected).unwrap() }
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
 }
