@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 use std::{env, process};
 
@@ -211,7 +211,8 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
 fn skip(why: &str) {
     assert!(env::var_os("CI_REQUIRE_LIVE").is_none_or(|value| value != "1"), "no live capture here: {why}");
     // Past the test harness, which keeps what a passing test prints to itself.
-    let _ = writeln!(io::stderr(), "SKIPPED: no live capture here: {why}");
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(io::stderr(), "SKIPPED: {test}: no live capture here: {why}");
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
