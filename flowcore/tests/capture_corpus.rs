@@ -1,10 +1,13 @@
 //! Reads every capture of the corpus and compares each packet with what an independent reader found.
 
+mod corpus_files;
+
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use corpus_files::Corpus;
 use flowcore::capture::{FileSource, Next, Source};
 use flowcore::error::Error;
 use flowcore::packet::LinkType;
@@ -13,11 +16,12 @@ use serde_json::Value;
 
 #[test]
 fn every_packet_of_every_capture() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = Corpus::find() else { return };
     let mut packets = 0;
-    for path in captures(&corpus) {
+    for path in corpus.paths() {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let expected = json(&fs::read_to_string(corpus.join(format!("expected/{name}.json"))).unwrap());
+        let expected =
+            json(&fs::read_to_string(corpus.folder().join(format!("expected/{name}.json"))).unwrap());
         let (frames, error) = read(FileSource::open(&[&path]).unwrap());
         compare_totals(name, &frames, &expected);
         match (&error, expected.get("read_error")) {
@@ -25,7 +29,7 @@ fn every_packet_of_every_capture() {
             (Some(Error::Damaged { name: named, .. }), Some(_)) => assert_eq!(Path::new(named), path),
             (error, wanted) => panic!("{name}: {error:?}, but expected {wanted:?}"),
         }
-        if let Ok(lines) = fs::read_to_string(corpus.join(format!("packets/{name}.jsonl"))) {
+        if let Ok(lines) = fs::read_to_string(corpus.folder().join(format!("packets/{name}.jsonl"))) {
             assert_eq!(lines.lines().count(), frames.len(), "{name}");
             for (frame, line) in frames.iter().zip(lines.lines()) {
                 compare(name, frame, &json(line), &expected);
@@ -38,8 +42,8 @@ fn every_packet_of_every_capture() {
 
 #[test]
 fn packed_and_slow_inputs_give_the_same() {
-    let Some(corpus) = corpus() else { return };
-    for path in captures(&corpus) {
+    let Some(corpus) = Corpus::find() else { return };
+    for path in corpus.paths() {
         let name = path.file_name().unwrap().to_str().unwrap();
         let bytes = fs::read(&path).unwrap();
         let (frames, error) = read(FileSource::open(&[&path]).unwrap());
@@ -66,8 +70,8 @@ fn packed_and_slow_inputs_give_the_same() {
 
 #[test]
 fn all_captures_in_one_go() {
-    let Some(corpus) = corpus() else { return };
-    let paths = captures(&corpus);
+    let Some(corpus) = Corpus::find() else { return };
+    let paths = corpus.paths();
     let (mut frames, mut damaged) = (0, 0);
     for path in &paths {
         let (of_one, error) = read(FileSource::open(&[path]).unwrap());
@@ -180,24 +184,4 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
-}
-
-fn captures(corpus: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> =
-        fs::read_dir(corpus.join("captures")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(paths.len() > 200);
-    paths
-}
-
-/// Finds the corpus; without it the tests say so and end, unless it is required.
-fn corpus() -> Option<PathBuf> {
-    let path = std::env::var_os("FLOWCAP_CORPUS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"), PathBuf::from);
-    if path.join("captures").is_dir() {
-        return Some(path);
-    }
-    assert!(std::env::var("CI_REQUIRE_CORPUS").as_deref() != Ok("1"), "no corpus at {}", path.display());
-    println!("SKIPPED: no corpus");
-    None
 }

@@ -3,8 +3,6 @@
 //! Each line of `packets/*.jsonl` holds
 //! what the reference found in one frame: IP headers from the outside in, and why it stopped.
 
-#![allow(dead_code)] // corpus_files serves other tests too
-
 mod corpus_files;
 
 use std::fs;

@@ -2,11 +2,14 @@
 //! DNS libraries read it, for the messages as they are and for thousands of damaged ones. And the
 //! recognition of the other protocols.
 
+mod corpus_files;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use corpus_files::Corpus;
 use flowcore::capture::{FileSource, Next, Source};
 use flowcore::decode::{DecodeOptions, Decoder};
 use flowcore::key::{AddrWords, Dir, End, FlowKey, Proto, TunnelKey, VlanStack};
@@ -52,12 +55,12 @@ struct Read {
 
 #[test]
 fn the_names_of_every_message() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = Corpus::find() else { return };
     let mut differences = Vec::new();
     let mut agreed = 0;
-    for path in captures(&corpus) {
+    for path in corpus.paths() {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let expected = fs::read_to_string(corpus.join(format!("expected/{name}.json"))).unwrap();
+        let expected = fs::read_to_string(corpus.folder().join(format!("expected/{name}.json"))).unwrap();
         let expected: Value = serde_json::from_str(&expected).unwrap();
         let messages = expected["dns"].as_array().cloned().unwrap_or_default();
         let mut theirs: BTreeMap<u64, Value> =
@@ -134,11 +137,11 @@ fn is_dns(app: App) -> bool {
 
 #[test]
 fn tls_quic_and_http_are_recognised_with_their_client() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = Corpus::find() else { return };
     let (mut wrong, mut right) = (Vec::new(), 0);
-    for path in captures(&corpus) {
+    for path in corpus.paths() {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let expected = fs::read_to_string(corpus.join(format!("expected/{name}.json"))).unwrap();
+        let expected = fs::read_to_string(corpus.folder().join(format!("expected/{name}.json"))).unwrap();
         let expected: Value = serde_json::from_str(&expected).unwrap();
         // Packets in which a client names the host that it wants.
         let mut requests: BTreeMap<u64, App> = BTreeMap::new();
@@ -174,7 +177,7 @@ fn tls_quic_and_http_are_recognised_with_their_client() {
 
 #[test]
 fn other_libraries_read_the_same() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = Corpus::find() else { return };
     let mut tally = Tally::default();
     for message in messages(&corpus) {
         compare(&message, &mut tally);
@@ -185,7 +188,7 @@ fn other_libraries_read_the_same() {
 
 #[test]
 fn other_libraries_read_damaged_messages_the_same() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = Corpus::find() else { return };
     let mut tally = Tally::default();
     let mut random = Random(0x5EED);
     for message in messages(&corpus) {
@@ -406,9 +409,9 @@ fn ours(bytes: &[u8]) -> (L7Counts, L7Facts) {
 }
 
 /// Returns the UDP messages of the corpus on DNS ports.
-fn messages(corpus: &Path) -> Vec<Vec<u8>> {
+fn messages(corpus: &Corpus) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
-    for path in captures(corpus) {
+    for path in corpus.paths() {
         each_packet(&path, |_, packet| {
             let ports = [packet.key.port_or_zero(End::Low), packet.key.port_or_zero(End::High)];
             let is_dns =
@@ -464,24 +467,4 @@ fn each_packet(path: &Path, mut each: impl FnMut(u64, &Packet<'_>)) {
         decoder.decode(&frame, |packet| each(number, &packet));
     }
     decoder.finish(|packet| each(number, &packet));
-}
-
-fn captures(corpus: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> =
-        fs::read_dir(corpus.join("captures")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(paths.len() > 200);
-    paths
-}
-
-/// Finds the corpus; without it the tests say so and end, unless it is required.
-fn corpus() -> Option<PathBuf> {
-    let path = std::env::var_os("FLOWCAP_CORPUS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"), PathBuf::from);
-    if path.join("captures").is_dir() {
-        return Some(path);
-    }
-    assert!(std::env::var("CI_REQUIRE_CORPUS").as_deref() != Ok("1"), "no corpus at {}", path.display());
-    println!("SKIPPED: no corpus");
-    None
 }

@@ -1,4 +1,5 @@
 //! Finds the corpus: beside the checkout, or where FLOWCAP_CORPUS says.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::path::{Path, PathBuf};
 
@@ -27,13 +28,23 @@ impl Corpus {
         None
     }
 
-    /// Returns all captures, the large generated one with values for each flow among them.
-    pub fn captures(&self) -> Vec<Capture> {
+    /// Returns the folder of the corpus.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// Returns the paths of all captures but the large ones.
+    pub fn paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> =
             std::fs::read_dir(self.0.join("captures")).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(paths.len(), 282);
         paths.sort();
-        let captures = paths.into_iter().map(|path| {
+        paths
+    }
+
+    /// Returns all captures, the large generated one with values for each flow among them.
+    pub fn captures(&self) -> Vec<Capture> {
+        let captures = self.paths().into_iter().map(|path| {
             let expected = format!("expected/{}.json", name(&path));
             self.capture(path, &expected)
         });
