@@ -20,7 +20,7 @@ run:
 
 test:
 	@bash .ci/need test
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --no-fail-fast
 
 check:
 	@bash .ci/need build
