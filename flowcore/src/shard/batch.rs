@@ -54,7 +54,7 @@ impl Batch {
 
     /// Returns the packets in the order in which they came.
     #[inline]
-    pub(super) fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
+    pub(super) fn packets(&self) -> impl Iterator<Item = Packet<'_>> + Clone {
         self.rows.iter().map(|row| Packet {
             facts: &row.facts,
             payload: self.span(row.payload),

@@ -60,9 +60,7 @@ impl Worker {
                 Input::Batch(batch) => batch,
                 Input::End(reason) => return reason,
             };
-            for packet in batch.packets() {
-                self.table.ingest(&packet, |record| self.out.push(record));
-            }
+            self.table.ingest_all(batch.packets(), |record| self.out.push(record));
             self.table.expire(batch.now, |record| self.out.push(record));
             if batch.report {
                 self.report(false);

@@ -201,11 +201,17 @@ impl<X: Feature> Flow<X> {
         }
     }
 
+    /// Returns the bytes held outside.
+    #[inline]
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.features.heap_bytes() + self.extra.heap_bytes() + self.l7.heap_bytes()
+    }
+
     /// Returns by how much the bytes held outside have changed since the last call.
     #[inline]
     pub(super) fn measure(&mut self) -> i64 {
-        let heap = self.features.heap_bytes() + self.extra.heap_bytes() + self.l7.heap_bytes();
-        let before = std::mem::replace(&mut self.heap, u32::try_from(heap).unwrap_or(u32::MAX));
+        let heap = u32::try_from(self.heap_bytes()).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.heap, heap);
         i64::from(self.heap) - i64::from(before)
     }
 

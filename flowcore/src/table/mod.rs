@@ -100,24 +100,33 @@ impl<X: Feature> FlowTable<X> {
     /// Counts a packet in its flow; flows that were due by its table time end first.
     #[inline]
     pub fn ingest(&mut self, packet: &Packet<'_>, mut out: impl FnMut(FlowRecord)) {
-        self.advance(packet.table_time, &mut out);
-        self.counts.packets += 1;
-        self.counts.bytes += u64::from(packet.wire_len);
         let tag = self.store.tag(&packet.key);
-        if let Some(at) = self.store.find(&packet.key, tag)
-            && let Some(flow) = self.store.flow_mut(at)
-        {
-            match flow.fate(packet, &self.options) {
-                Fate::Goes => return self.count(at, packet),
-                Fate::Cuts => {
-                    let record = flow.cut(packet, &self.options);
-                    self.wait(record);
-                    return self.count(at, packet);
-                }
-                Fate::Ended(reason, due) => self.end(at, reason, due),
+        self.take(packet, tag, None, &mut out);
+    }
+
+    /// Counts packets one after the other, as [`FlowTable::ingest`] does.
+    ///
+    /// Looks up several flows before it counts the first packet: so memory is waited for once and not for each.
+    pub fn ingest_all<'p>(
+        &mut self,
+        mut packets: impl Iterator<Item = Packet<'p>> + Clone,
+        mut out: impl FnMut(FlowRecord),
+    ) {
+        loop {
+            let mut places = [(0, None); AT_ONCE];
+            let mut taken = 0;
+            for (place, packet) in places.iter_mut().zip(packets.clone()) {
+                let tag = self.store.tag(&packet.key);
+                *place = (tag, self.store.find(&packet.key, tag));
+                taken += 1;
+            }
+            for ((tag, at), packet) in places.into_iter().zip(packets.by_ref().take(taken)) {
+                self.take(&packet, tag, at, &mut out);
+            }
+            if taken < AT_ONCE {
+                return;
             }
         }
-        self.open(packet, tag);
     }
 
     /// Moves table time on while no packet comes, and ends what is due; a time that is not later does nothing.
@@ -175,6 +184,29 @@ impl<X: Feature> FlowTable<X> {
         states.saturating_add_signed(self.heap)
     }
 
+    /// Counts a packet in its flow, which was seen at `at` a moment ago, if it was there.
+    #[inline]
+    fn take(&mut self, packet: &Packet<'_>, tag: u32, at: Option<u32>, out: &mut impl FnMut(FlowRecord)) {
+        self.advance(packet.table_time, out);
+        self.counts.packets += 1;
+        self.counts.bytes += u64::from(packet.wire_len);
+        let still = at.filter(|&at| self.store.flow(at).is_some_and(|flow| flow.key == packet.key));
+        if let Some(at) = still.or_else(|| self.store.find(&packet.key, tag))
+            && let Some(flow) = self.store.flow_mut(at)
+        {
+            match flow.fate(packet, &self.options) {
+                Fate::Goes => return self.count(at, packet),
+                Fate::Cuts => {
+                    let record = flow.cut(packet, &self.options);
+                    self.wait(record);
+                    return self.count(at, packet);
+                }
+                Fate::Ended(reason, due) => self.end(at, reason, due),
+            }
+        }
+        self.open(packet, tag);
+    }
+
     #[inline]
     fn advance(&mut self, now: TableTime, out: &mut impl FnMut(FlowRecord)) {
         if now <= self.now && self.started {
@@ -220,7 +252,10 @@ impl<X: Feature> FlowTable<X> {
         due.sort_unstable_by_key(|due| (due.time, due.order, due.at));
         waiting.sort_by_key(replay_order);
         let mut records = waiting.drain(..).peekable();
-        for ended in due.drain(..) {
+        for (nth, ended) in due.iter().enumerate() {
+            if nth % AT_ONCE == 0 {
+                self.look_at(&due[nth..due.len().min(nth + AT_ONCE)]);
+            }
             let place = (ended.time, ended.order.0, ended.order.1);
             while let Some(record) = records.next_if(|record| replay_order(record) <= place) {
                 out(record);
@@ -230,7 +265,14 @@ impl<X: Feature> FlowTable<X> {
             }
         }
         records.for_each(&mut *out);
+        due.clear();
         (self.due, self.waiting) = (due, waiting);
+    }
+
+    /// Reads a little of each flow and of what it holds outside, so that memory is waited for once for all.
+    fn look_at(&self, due: &[Due]) {
+        let heap = |ended: &Due| self.store.flow(ended.at).map_or(0, Flow::heap_bytes);
+        std::hint::black_box(due.iter().map(heap).sum::<usize>());
     }
 
     #[cold]
@@ -379,3 +421,6 @@ impl<X: Feature> FlowTable<X> {
 fn replay_order(record: &FlowRecord) -> (Timestamp, u64, u32) {
     (record.due.time, record.flow_id, record.slice)
 }
+
+/// How many flows are looked up before the first is worked on: about as many as the processor fetches at once.
+const AT_ONCE: usize = 16;
