@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flowcore::decode::DecodeOptions;
 use flowcore::feature::FeatureOptions;
+use flowcore::meter::MOST_SHARDS;
 use flowcore::record::Column;
 use flowcore::sink::{Existing, Format};
 use flowcore::table::TableOptions;
@@ -135,6 +136,9 @@ impl MeterPlan {
         check_destinations(&outputs, stats.as_ref())?;
         if args.max_flows == 0 {
             return Err(usage("--max-flows: at least one flow must fit"));
+        }
+        if args.shards.is_some_and(|shards| !(1..=MOST_SHARDS).contains(&shards)) {
+            return Err(usage(format!("--shards: 1 to {MOST_SHARDS}")));
         }
         if args.read.iter().filter(|file| *file == "-").count() > 1 {
             return Err(usage("-r -: standard input can be read once only"));

@@ -180,19 +180,18 @@ fn stop_on_signals(stop: Stop) -> io::Result<()> {
 
 /// Says how a run went and returns its exit code.
 fn report(summary: &Summary, quiet: bool) -> u8 {
-    if summary.failure.as_ref().is_some_and(is_closed_stdout) {
-        return exit::DONE;
-    }
-    for error in summary.damage.iter().chain(&summary.failure) {
+    let failure = summary.failure.as_ref().filter(|failure| !is_closed_stdout(failure));
+    for error in summary.damage.iter().chain(failure) {
         say(&describe(error));
     }
     for identity in &summary.false_identities {
         say(&format!("flowcap: the counters contradict each other: {identity}"));
     }
-    if !quiet {
+    let reader_left = summary.failure.is_some() && failure.is_none();
+    if !quiet && !reader_left {
         say(&summary_line(summary));
     }
-    match &summary.failure {
+    match failure {
         Some(error) => code(error),
         None if !summary.false_identities.is_empty() => exit::INTERNAL,
         None if !summary.damage.is_empty() => exit::DAMAGED,
@@ -228,7 +227,7 @@ fn describe(error: &Error) -> String {
 
 /// The reader of standard output went away, as `head` does when it has seen enough.
 fn is_closed_stdout(error: &Error) -> bool {
-    matches!(error, Error::Output { name, source } if name == "-" && source.kind() == ErrorKind::BrokenPipe)
+    error.is_closed_pipe() && matches!(error, Error::Output { name, .. } if name == "-")
 }
 
 fn code(error: &Error) -> u8 {

@@ -58,6 +58,13 @@ pub enum Error {
     Internal(String),
 }
 
+impl Error {
+    /// Tells whether an output failed because its reader went away, as `head` does when it has seen enough.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Error::Output { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

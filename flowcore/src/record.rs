@@ -426,6 +426,8 @@ pub struct StatsRecord {
     pub fragments_held_bytes: u64,
     /// Fragments that were held and had to make room.
     pub fragments_evicted: u64,
+    /// Datagrams whose fragments were forgotten to make room.
+    pub datagrams_evicted: u64,
     /// Fragments whose first one never came.
     pub fragments_expired: u64,
     /// Fragments that overlapped bytes already there.

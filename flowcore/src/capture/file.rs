@@ -161,6 +161,10 @@ impl Source for FileSource {
                     self.counts.times_clamped += u64::from(self.found.clamped);
                     #[cfg(feature = "live")]
                     if self.filter.is_some() && !self.passes()? {
+                        // The caller may have reasons to stop although nothing passes.
+                        if self.counts.filtered.is_multiple_of(FILTERED_AT_ONCE) {
+                            return Ok(Next::Idle);
+                        }
                         continue;
                     }
                     break;
@@ -181,6 +185,10 @@ impl Source for FileSource {
         }))
     }
 
+    fn may_wait(&self) -> bool {
+        self.total_bytes.is_none()
+    }
+
     fn counts(&mut self) -> SourceCounts {
         let mut counts = self.counts;
         if let Some(input) = &self.current {
@@ -189,6 +197,10 @@ impl Source for FileSource {
         counts
     }
 }
+
+/// How many frames may fail a filter one after the other before the caller is told.
+#[cfg(feature = "live")]
+const FILTERED_AT_ONCE: u64 = 4096;
 
 /// A packet that was found: where it lies in the window, and what is known of it.
 #[derive(Default)]

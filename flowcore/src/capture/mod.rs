@@ -60,6 +60,11 @@ pub trait Source: Send {
     /// Returns what the source counted so far.
     fn counts(&mut self) -> SourceCounts;
 
+    /// Tells whether `next` may have to wait: for an interface or a pipe, but not for a file.
+    fn may_wait(&self) -> bool {
+        self.is_live()
+    }
+
     /// Tells whether frames come as they happen, so that waiting for a reader would lose some.
     fn is_live(&self) -> bool {
         false

@@ -154,6 +154,12 @@ impl Decoder {
         self.clock.now()
     }
 
+    /// Returns how many frames were read so far.
+    #[inline]
+    pub fn packets(&self) -> u64 {
+        self.counts.packets
+    }
+
     /// Returns what was counted so far.
     pub fn counts(&self) -> DecodeCounts {
         DecodeCounts { clock: self.clock.counts(), fragments: self.fragments.counts(), ..self.counts.clone() }

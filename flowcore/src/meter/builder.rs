@@ -57,6 +57,9 @@ impl Meter {
     }
 }
 
+/// How many shards a meter may have.
+pub const MOST_SHARDS: usize = 256;
+
 /// Describes a [`Meter`].
 pub struct MeterBuilder(Meter);
 
@@ -115,7 +118,6 @@ impl MeterBuilder {
     /// # Errors
     /// [`Error::Option`] for a setting out of its range.
     pub fn build(mut self) -> Result<Meter, Error> {
-        const MOST_SHARDS: usize = 256;
         if !(1..=MOST_SHARDS).contains(&self.0.shards) {
             return Err(Error::Option(format!("shards: {} is not in 1 to {MOST_SHARDS}", self.0.shards)));
         }

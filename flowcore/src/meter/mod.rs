@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::record::StatsRecord;
 use crate::shard::{self, WhenFull};
 
-pub use builder::{Meter, MeterBuilder};
+pub use builder::{MOST_SHARDS, Meter, MeterBuilder};
 use reader::Reader;
 use writer::Writer;
 
@@ -95,7 +95,7 @@ impl Meter {
     /// Runs until the source is at its end, a limit is reached or `stop` is requested; then writes every open
     /// flow and ends the sinks.
     ///
-    /// Never panics; a panic of one of its threads becomes [`Summary::failure`].
+    /// A panic of one of its threads becomes [`Summary::failure`].
     pub fn run(self, mut source: Box<dyn Source>, stop: &Stop) -> Summary {
         let started = Instant::now();
         let is_live = source.is_live();
@@ -112,7 +112,7 @@ impl Meter {
             reports: from_reader,
             progress: self.progress.clone(),
             stop: stop.clone(),
-            is_live,
+            flushes: source.may_wait(),
         };
         let reader = Reader {
             decode: self.decode,
@@ -125,8 +125,11 @@ impl Meter {
             started,
         };
         let (read, written) = std::thread::scope(|scope| {
-            let writer =
-                std::thread::Builder::new().name("writer".into()).spawn_scoped(scope, || writer.run());
+            let writer = std::thread::Builder::new().name("writer".into()).spawn_scoped(scope, || {
+                // However the writer ends: without it nothing more need be read.
+                let _guard = RequestOnDrop(stop);
+                writer.run()
+            });
             // Without a writer the merge is gone, and the shards' records with it.
             let read = reader.run(source.as_mut(), stop);
             (read, writer.map(|thread| thread.join()))
@@ -150,6 +153,15 @@ impl Meter {
                 Summary::of_failure(Error::Internal(format!("cannot start a thread: {error}")), elapsed)
             }
         }
+    }
+}
+
+/// Requests a stop when it goes, also in a panic.
+struct RequestOnDrop<'a>(&'a Stop);
+
+impl Drop for RequestOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.request();
     }
 }
 

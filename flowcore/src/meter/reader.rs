@@ -10,7 +10,7 @@ use crate::capture::{Next, Source, SourceCounts};
 use crate::decode::{DecodeCounts, DecodeOptions, Decoder};
 use crate::error::Error;
 use crate::record::EndReason;
-use crate::shard::{Dropped, Router};
+use crate::shard::{Dropped, LAST_REPORT, Router};
 use crate::time::Timestamp;
 
 /// The reading end of a meter.
@@ -25,8 +25,9 @@ pub(super) struct Reader {
     pub(super) started: Instant,
 }
 
-/// The reader's counters at a point of the input.
+/// The reader's counters at a point of the input, under the number of the shards' reports.
 pub(super) struct ReaderReport {
+    pub(super) number: u64,
     pub(super) at: Timestamp,
     pub(super) uptime: Duration,
     pub(super) decode: DecodeCounts,
@@ -51,7 +52,7 @@ impl Reader {
         self.note_progress(source, &decoder);
         let dropped = self.router.finish(reason);
         // The writer waits for this last report; it is gone only if it has panicked.
-        let _ = self.reports.send(report(self.started, source, &decoder, dropped));
+        let _ = self.reports.send(report(LAST_REPORT, self.started, source, &decoder, dropped));
         read
     }
 
@@ -64,23 +65,26 @@ impl Reader {
     ) -> EndReason {
         let is_live = source.is_live();
         let mut left = self.packet_limit.unwrap_or(u64::MAX);
-        let (mut until_check, mut flushed) = (0u32, Timestamp::EPOCH);
+        let frames_per_check = if source.may_wait() { FRAMES_PER_CHECK_WAITING } else { FRAMES_PER_CHECK };
+        let (mut until_check, mut flushed, mut reports) = (0u32, Timestamp::EPOCH, 0);
         let mut next_stats = self.stats_interval.map(|interval| self.started + interval);
         while left > 0 {
             if until_check == 0 {
-                until_check = FRAMES_PER_CHECK;
+                until_check = frames_per_check;
                 self.note_progress(source, decoder);
-                if stop.is_requested() {
-                    return EndReason::Shutdown;
-                }
                 if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     return EndReason::Eof;
                 }
                 if next_stats.is_some_and(|due| Instant::now() >= due) {
                     next_stats = self.stats_interval.map(|interval| Instant::now() + interval);
-                    let _ = self.reports.send(report(self.started, source, decoder, self.router.dropped()));
-                    self.router.ask_for_report();
+                    reports += 1;
+                    let dropped = self.router.dropped();
+                    let _ = self.reports.send(report(reports, self.started, source, decoder, dropped));
+                    self.router.ask_for_report(reports);
                 }
+            }
+            if stop.is_requested() {
+                return EndReason::Shutdown;
             }
             let patience = if self.router.holds_packets() { BATCH_PATIENCE } else { IDLE_PATIENCE };
             match source.next(patience) {
@@ -102,7 +106,7 @@ impl Reader {
                 Ok(Next::Idle) => {
                     until_check = 0;
                     if is_live {
-                        decoder.tick(wall_clock(), |packet| self.router.send(&packet));
+                        decoder.tick(ticking_clock(), |packet| self.router.send(&packet));
                     }
                     self.router.tick(decoder.now());
                 }
@@ -118,13 +122,23 @@ impl Reader {
     }
 
     fn note_progress(&self, source: &mut dyn Source, decoder: &Decoder) {
-        self.progress.packets.store(decoder.counts().packets, Ordering::Relaxed);
-        self.progress.file_bytes.store(source.counts().file_bytes, Ordering::Relaxed);
+        self.progress.packets.store(decoder.packets(), Ordering::Relaxed);
+        // A live source would have to ask the kernel.
+        if !source.is_live() {
+            self.progress.file_bytes.store(source.counts().file_bytes, Ordering::Relaxed);
+        }
     }
 }
 
-fn report(started: Instant, source: &mut dyn Source, decoder: &Decoder, dropped: Dropped) -> ReaderReport {
+fn report(
+    number: u64,
+    started: Instant,
+    source: &mut dyn Source,
+    decoder: &Decoder,
+    dropped: Dropped,
+) -> ReaderReport {
     ReaderReport {
+        number,
         at: wall_clock(),
         uptime: started.elapsed(),
         decode: decoder.counts(),
@@ -139,9 +153,18 @@ fn wall_clock() -> Timestamp {
     Timestamp::from_wide_nanos(since.as_nanos() as i128).0
 }
 
+/// The wall clock less the time for which the kernel may still hold packets back: a tick must not overtake them.
+fn ticking_clock() -> Timestamp {
+    Timestamp::from_nanos(wall_clock().as_nanos() - KERNEL_HOLDS.as_nanos() as i64)
+}
+
 /// Frames between two looks at clock and stop flag.
 const FRAMES_PER_CHECK: u32 = 1024;
+/// The same where each frame may have to be waited for.
+const FRAMES_PER_CHECK_WAITING: u32 = 8;
+/// Longer than the kernel keeps a block of packets that is not full.
+const KERNEL_HOLDS: Duration = Duration::from_millis(10);
 /// How long packets wait for their batch to fill while none comes.
 const BATCH_PATIENCE: Duration = Duration::from_millis(2);
 /// How long to wait for a packet before the tables are told the time.
-const IDLE_PATIENCE: Duration = Duration::from_millis(100);
+const IDLE_PATIENCE: Duration = Duration::from_millis(50);

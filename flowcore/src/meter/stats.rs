@@ -32,6 +32,7 @@ pub(super) fn gather(reader: &ReaderReport, shards: &[ShardReport], sinks: &[Sin
         fragments_held: decode.fragments.held,
         fragments_held_bytes: decode.fragments.held_bytes,
         fragments_evicted: decode.fragments.evicted,
+        datagrams_evicted: decode.fragments.datagrams_evicted,
         fragments_expired: decode.fragments.expired,
         fragments_overlapping: decode.fragments.overlapping,
         sinks: sinks.to_vec(),

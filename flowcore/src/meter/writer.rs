@@ -10,7 +10,7 @@ use super::stats;
 use super::{Progress, Stop};
 use crate::error::Error;
 use crate::record::{Record, SinkStats, StatsRecord};
-use crate::shard::{Merge, Merged};
+use crate::shard::{LAST_REPORT, Merge, Merged};
 
 /// The writing end of a meter.
 pub(super) struct Writer {
@@ -20,7 +20,8 @@ pub(super) struct Writer {
     pub(super) reports: Receiver<ReaderReport>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
-    pub(super) is_live: bool,
+    /// Records are to be seen as they come: the input may be a pipe or an interface.
+    pub(super) flushes: bool,
 }
 
 /// How writing went.
@@ -31,7 +32,8 @@ pub(super) struct Written {
 
 /// The sinks of flow records, with their counters.
 struct Outputs {
-    sinks: Vec<NamedSink>,
+    /// A sink that has failed is taken away; its counters stay.
+    sinks: Vec<Option<NamedSink>>,
     counts: Vec<SinkStats>,
     failure: Option<Error>,
     stop: Stop,
@@ -51,14 +53,20 @@ impl Writer {
                 }
                 Merged::Pause => {
                     self.progress.records.store(records, Ordering::Relaxed);
-                    if self.is_live {
+                    if self.flushes {
                         outputs.flush();
+                    }
+                    if self.merge.has_panicked() {
+                        outputs.stop.request();
                     }
                 }
                 Merged::Report(shards) => {
-                    let Ok(reader) = self.reports.recv() else { continue };
+                    let number = shards.first().map_or(LAST_REPORT, |shard| shard.number);
+                    let Some(reader) = self.reports.iter().find(|report| report.number == number) else {
+                        continue;
+                    };
                     stats = stats::gather(&reader, &shards, &outputs.counts);
-                    if !shards.iter().all(|shard| shard.is_last) {
+                    if number != LAST_REPORT {
                         outputs.write_stats(self.stats.as_mut(), &stats);
                     }
                 }
@@ -69,7 +77,8 @@ impl Writer {
         stats.sinks.clone_from(&outputs.counts);
         outputs.write_stats(self.stats.as_mut(), &stats);
         if let Some(stats_sink) = &mut self.stats {
-            outputs.note(stats_sink.sink.finish());
+            let finished = stats_sink.sink.finish();
+            outputs.note(finished);
         }
         if self.merge.has_panicked() && outputs.failure.is_none() {
             outputs.failure = Some(Error::Internal("a shard's thread panicked".into()));
@@ -81,20 +90,24 @@ impl Writer {
 impl Outputs {
     fn new(sinks: Vec<NamedSink>, stop: Stop) -> Self {
         let counts = sinks.iter().map(|sink| SinkStats { to: sink.name.clone(), ..SinkStats::default() });
-        Outputs { counts: counts.collect(), sinks, failure: None, stop }
+        Outputs {
+            counts: counts.collect(),
+            sinks: sinks.into_iter().map(Some).collect(),
+            failure: None,
+            stop,
+        }
     }
 
     fn write(&mut self, record: Record<'_>) {
         for nth in 0..self.sinks.len() {
-            let wrote = self.sinks[nth].sink.write(record);
+            let wrote = self.sinks[nth].as_mut().map(|sink| sink.sink.write(record));
             let counts = &mut self.counts[nth];
             counts.records += 1;
-            if wrote.is_ok() {
-                counts.written += 1;
-            } else {
-                counts.failed += 1;
+            match wrote {
+                Some(Ok(())) => counts.written += 1,
+                _ => counts.failed += 1,
             }
-            self.note(wrote);
+            self.note_of(nth, wrote);
         }
     }
 
@@ -107,15 +120,25 @@ impl Outputs {
 
     fn flush(&mut self) {
         for nth in 0..self.sinks.len() {
-            let flushed = self.sinks[nth].sink.flush();
-            self.note(flushed);
+            let flushed = self.sinks[nth].as_mut().map(|sink| sink.sink.flush());
+            self.note_of(nth, flushed);
         }
     }
 
     fn finish(&mut self) {
         for nth in 0..self.sinks.len() {
-            let finished = self.sinks[nth].sink.finish();
-            self.note(finished);
+            let finished = self.sinks[nth].as_mut().map(|sink| sink.sink.finish());
+            self.note_of(nth, finished);
+        }
+    }
+
+    /// Takes a sink away that has failed; a reader that went away (a closed pipe) leaves the other sinks at work.
+    fn note_of(&mut self, nth: usize, result: Option<Result<(), Error>>) {
+        let Some(Err(error)) = result else { return };
+        self.sinks[nth] = None;
+        let others = self.sinks.iter().any(Option::is_some);
+        if !(others && error.is_closed_pipe()) {
+            self.note(Err(error));
         }
     }
 

@@ -14,8 +14,8 @@ pub(super) struct Batch {
     no_labels: Labels,
     /// Table time after the last packet.
     pub(super) now: TableTime,
-    /// The shard is to report its counters after this batch.
-    pub(super) report: bool,
+    /// The shard is to report its counters after this batch, under this number.
+    pub(super) report: Option<u64>,
 }
 
 struct Row {
@@ -91,7 +91,7 @@ impl Batch {
         self.bytes.clear();
         self.bytes.shrink_to(2 * MOST_BYTES);
         self.labels_used = 0;
-        self.report = false;
+        self.report = None;
     }
 
     #[inline]

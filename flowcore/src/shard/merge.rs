@@ -39,8 +39,8 @@ pub struct ShardReport {
     pub open_bytes: u64,
     /// Bytes of memory that the table's flows take.
     pub memory: u64,
-    /// The shard has ended; no report follows.
-    pub is_last: bool,
+    /// The number it was asked for under; [`LAST_REPORT`](super::LAST_REPORT) at the shard's end.
+    pub number: u64,
 }
 
 /// Records of a shard, and how far it has come.
@@ -90,9 +90,8 @@ impl Merge {
     pub fn next(&mut self, wait: bool) -> Option<Merged<'_>> {
         let mut wait = wait;
         loop {
-            if self.shards.iter().all(|shard| !shard.reports.is_empty()) {
-                let reports = self.shards.iter_mut().filter_map(|shard| shard.reports.pop_front());
-                return Some(Merged::Report(reports.collect()));
+            if let Some(reports) = self.common_report() {
+                return Some(Merged::Report(reports));
             }
             let places = self.shards.iter().enumerate();
             let first = places.filter_map(|(nth, shard)| Some((shard.place()?, nth))).min();
@@ -112,6 +111,20 @@ impl Merge {
             wait = false;
             self.panicked |= shard.take(chunk);
         }
+    }
+
+    /// Takes the next report that all shards made under the same number; what only some made is left out.
+    fn common_report(&mut self) -> Option<Vec<ShardReport>> {
+        let fronts = self.shards.iter().map(|shard| shard.reports.front().map(|report| report.number));
+        let newest = fronts.collect::<Option<Vec<u64>>>()?.into_iter().max()?;
+        for shard in &mut self.shards {
+            while shard.reports.front().is_some_and(|report| report.number < newest) {
+                shard.reports.pop_front();
+            }
+        }
+        let all =
+            self.shards.iter().all(|shard| shard.reports.front().is_some_and(|one| one.number == newest));
+        all.then(|| self.shards.iter_mut().filter_map(|shard| shard.reports.pop_front()).collect())
     }
 
     /// Tells whether a shard has panicked.

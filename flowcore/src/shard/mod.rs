@@ -53,6 +53,13 @@ pub struct Dropped {
     pub bytes: u64,
 }
 
+impl Dropped {
+    fn count(&mut self, batch: &Batch) {
+        self.packets += batch.len() as u64;
+        self.bytes += batch.wire_bytes();
+    }
+}
+
 /// The way to one shard.
 struct Lane {
     batch: Batch,
@@ -118,10 +125,13 @@ impl Router {
         self.flush();
     }
 
-    /// Sends what waits to be sent, and asks each shard to report its counters behind it.
-    pub fn ask_for_report(&mut self) {
+    /// Sends what waits to be sent, and asks each shard to report its counters behind it, under a number
+    /// that counts up.
+    ///
+    /// A shard that has no room now is asked again with its next batch, under the latest number only.
+    pub fn ask_for_report(&mut self, number: u64) {
         for lane in &mut self.lanes {
-            lane.batch.report = true;
+            lane.batch.report = Some(number);
         }
         self.flush();
     }
@@ -157,19 +167,20 @@ impl Router {
             std::mem::swap(&mut batch, &mut lane.batch);
             batch.now = self.now;
             match lane.to_shard.try_send(Input::Batch(batch)) {
-                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                Ok(()) => {}
+                // The shard has panicked: the merge says so.
+                Err(TrySendError::Disconnected(Input::Batch(batch))) => self.dropped.count(&batch),
                 Err(TrySendError::Full(input)) if self.when_full == WhenFull::Wait => {
                     late.push((lane.to_shard.clone(), input));
                 }
                 Err(TrySendError::Full(Input::Batch(mut batch))) => {
-                    self.dropped.packets += batch.len() as u64;
-                    self.dropped.bytes += batch.wire_bytes();
+                    self.dropped.count(&batch);
                     let report = batch.report;
                     batch.clear();
                     lane.batch = batch;
                     lane.batch.report = report;
                 }
-                Err(TrySendError::Full(Input::End(_))) => {}
+                Err(TrySendError::Full(Input::End(_)) | TrySendError::Disconnected(Input::End(_))) => {}
             }
         }
         for (to_shard, input) in late {
@@ -184,6 +195,8 @@ fn pick(hash: u64, count: usize) -> usize {
     ((u128::from(hash) * count as u128) >> 64) as usize
 }
 
+/// The number of the report that each shard makes when it ends.
+pub const LAST_REPORT: u64 = u64::MAX;
 /// Sets the shard's hash apart from that of flow ids.
 const SHARD_SALT: u64 = 0x5368_6172_6400_0001;
 /// Batches that wait for a shard; each holds up to 256 KiB of payload.

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::merge::{Chunk, ShardReport};
-use super::{Batch, Input};
+use super::{Batch, Input, LAST_REPORT};
 use crate::record::{EndReason, FlowRecord};
 use crate::table::{FlowTable, TableOptions};
 use crate::time::TableTime;
@@ -49,7 +49,7 @@ impl Worker {
             self.table.drain(reason, |record| self.out.push(record));
         }));
         self.out.chunk.panicked |= drained.is_err();
-        self.report(true);
+        self.report(LAST_REPORT);
         self.out.chunk.last = true;
         self.out.send();
     }
@@ -62,8 +62,8 @@ impl Worker {
             };
             self.table.ingest_all(batch.packets(), |record| self.out.push(record));
             self.table.expire(batch.now, |record| self.out.push(record));
-            if batch.report {
-                self.report(false);
+            if let Some(number) = batch.report {
+                self.report(number);
             }
             let settled = self.table.settled();
             if self.out.has_news() || settled != self.out.chunk.settled {
@@ -76,7 +76,7 @@ impl Worker {
         EndReason::Shutdown
     }
 
-    fn report(&mut self, is_last: bool) {
+    fn report(&mut self, number: u64) {
         let (open_packets, open_bytes) = self.table.open_volume();
         self.out.chunk.report = Some(Box::new(ShardReport {
             counts: self.table.counts().clone(),
@@ -84,7 +84,7 @@ impl Worker {
             open_packets,
             open_bytes,
             memory: self.table.memory(),
-            is_last,
+            number,
         }));
     }
 }

@@ -39,7 +39,7 @@ pub trait Sink: Send {
 
     /// Makes everything written so far visible to readers of the destination.
     ///
-    /// The meter calls it at least every 500 ms while it captures live, never in replay. A compressed file may
+    /// The meter calls it whenever no record is left to write, if its input is an interface or a pipe. A compressed file may
     /// put it off until 500 ms after the last one.
     ///
     /// # Errors

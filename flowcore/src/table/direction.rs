@@ -29,6 +29,7 @@ pub(super) fn handshake(packet: &Facts) -> Option<Evidence> {
 /// The best of all rules that hold for a flow's first packet, its payload left aside.
 pub(super) fn first_packet(packet: &Facts) -> Evidence {
     handshake(packet)
+        .filter(|_| !packet.bad_checksum)
         .or_else(|| ports(&packet.key))
         .or_else(|| multicast(&packet.key))
         .unwrap_or(Evidence { rule: Orientation::First, src: packet.sender })

@@ -113,6 +113,7 @@ impl<X: Feature> Flow<X> {
         }
         if let Some(tcp) = packet.tcp
             && tcp.flags.is_syn()
+            && !packet.bad_checksum
             && self.last_syn != Some(tcp.seq)
         {
             if let Some(closing) = self.closing {
@@ -177,10 +178,16 @@ impl<X: Feature> Flow<X> {
         self.last = self.last.max(packet.time);
         self.newest = self.newest.max(packet.time);
         self.touched = packet.table_time.time;
-        if !opens && let Some(evidence) = direction::handshake(packet.facts) {
+        // A packet with a wrong checksum is counted, but nobody acted on it: nor is it believed here.
+        let believed = !packet.bad_checksum;
+        if !opens
+            && believed
+            && let Some(evidence) = direction::handshake(packet.facts)
+        {
             self.follow(evidence, opens);
         }
         if packet.message.is_some()
+            && believed
             && let Some(client) = self.l7.read(packet, self.dir(packet.sender), l7_counts)
         {
             let src = if client == Dir::Fwd { self.src } else { self.src.other() };
@@ -190,14 +197,14 @@ impl<X: Feature> Flow<X> {
         self.features.update(packet, dir, &options.features);
         self.extra.update(packet, dir, &options.features);
         match packet.tcp {
-            Some(tcp) => {
+            Some(tcp) if believed => {
                 self.young &= opens || tcp.flags.intersects(TcpFlags::SYN | TcpFlags::RST);
                 if tcp.flags.is_syn() {
                     self.last_syn = Some(tcp.seq);
                 }
                 self.close(tcp.flags, packet);
             }
-            None => self.young &= opens,
+            _ => self.young &= opens,
         }
     }
 

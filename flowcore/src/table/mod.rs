@@ -195,16 +195,21 @@ impl<X: Feature> FlowTable<X> {
             && let Some(flow) = self.store.flow_mut(at)
         {
             match flow.fate(packet, &self.options) {
-                Fate::Goes => return self.count(at, packet),
+                Fate::Goes => return self.count(at, packet, out),
                 Fate::Cuts => {
                     let record = flow.cut(packet, &self.options);
-                    self.wait(record);
-                    return self.count(at, packet);
+                    self.tally(&record);
+                    self.wait(record, out);
+                    return self.count(at, packet, out);
                 }
-                Fate::Ended(reason, due) => self.end(at, reason, due),
+                Fate::Ended(reason, due) => {
+                    if let Some(record) = self.end(at, reason, due) {
+                        self.wait(record, out);
+                    }
+                }
             }
         }
-        self.open(packet, tag);
+        self.open(packet, tag, out);
     }
 
     #[inline]
@@ -290,9 +295,9 @@ impl<X: Feature> FlowTable<X> {
         self.young = List::EMPTY;
     }
 
-    fn open(&mut self, packet: &Packet<'_>, tag: u32) {
+    fn open(&mut self, packet: &Packet<'_>, tag: u32, out: &mut impl FnMut(FlowRecord)) {
         while self.store.len() >= self.options.max_flows.max(1) {
-            self.evict();
+            self.evict(out);
         }
         let labels = self.shared_labels(packet.labels);
         let at = self.store.insert(Flow::open(packet, tag, labels));
@@ -303,11 +308,11 @@ impl<X: Feature> FlowTable<X> {
             self.heap += flow.measure();
         }
         self.park(at);
-        self.shed();
+        self.shed(out);
     }
 
     #[inline]
-    fn count(&mut self, at: u32, packet: &Packet<'_>) {
+    fn count(&mut self, at: u32, packet: &Packet<'_>, out: &mut impl FnMut(FlowRecord)) {
         let Some(flow) = self.store.flow_mut(at) else { return };
         let (was_young, was_closing) = (flow.young, flow.is_closing());
         flow.count(packet, false, &self.options, &mut self.counts.l7);
@@ -320,24 +325,28 @@ impl<X: Feature> FlowTable<X> {
             self.unpark(at);
             self.park(at);
         }
-        self.shed();
+        self.shed(out);
     }
 
     /// Ends flows until the rest fits into the memory that is allowed.
     #[inline]
-    fn shed(&mut self) {
+    fn shed(&mut self, out: &mut impl FnMut(FlowRecord)) {
         while self.memory() > self.options.max_memory && self.store.len() > 1 {
-            self.evict();
+            self.evict(out);
         }
     }
 
     /// Ends the flow that can best be spared: the oldest that has hardly begun, else the one nearest to its end.
+    ///
+    /// Its record leaves at once: what waits for its turn takes memory too.
     #[cold]
-    fn evict(&mut self) {
+    fn evict(&mut self, out: &mut impl FnMut(FlowRecord)) {
         let at = if self.young.is_empty() { self.nearest_to_its_end() } else { self.young.head };
         if let Some(flow) = self.store.flow(at) {
             let reason = flow.end_reason(EndReason::Resource);
-            self.end(at, reason, self.now.time);
+            if let Some(record) = self.end(at, reason, self.now.time) {
+                out(record);
+            }
         }
     }
 
@@ -358,11 +367,9 @@ impl<X: Feature> FlowTable<X> {
         best.1
     }
 
-    fn end(&mut self, at: u32, reason: EndReason, due: Timestamp) {
+    fn end(&mut self, at: u32, reason: EndReason, due: Timestamp) -> Option<FlowRecord> {
         self.unpark(at);
-        if let Some(record) = self.finish(at, reason, due) {
-            self.waiting.push(record);
-        }
+        self.finish(at, reason, due)
     }
 
     /// Writes the record of a flow that is not parked any more, and drops the flow.
@@ -378,10 +385,12 @@ impl<X: Feature> FlowTable<X> {
         Some(record)
     }
 
-    /// Holds a record back until all that are due before it have left.
-    fn wait(&mut self, record: FlowRecord) {
-        self.tally(&record);
+    /// Holds a record back until all that are due before it have left, or until too many wait.
+    fn wait(&mut self, record: FlowRecord, out: &mut impl FnMut(FlowRecord)) {
         self.waiting.push(record);
+        if self.waiting.len() >= MOST_WAITING {
+            self.release(out);
+        }
     }
 
     fn tally(&mut self, record: &FlowRecord) {
@@ -422,5 +431,8 @@ fn replay_order(record: &FlowRecord) -> (Timestamp, u64, u32) {
     (record.due.time, record.flow_id, record.slice)
 }
 
+/// Records that wait for a quarter of a second to be over; beyond it they leave in the order in which they came.
+/// Only an input that ends so many flows in that time by new connections, or by cuts, gets there.
+const MOST_WAITING: usize = 8192;
 /// How many flows are looked up before the first is worked on: about as many as the processor fetches at once.
 const AT_ONCE: usize = 16;

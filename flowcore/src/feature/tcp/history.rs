@@ -141,6 +141,9 @@ impl<const N: usize> Letters<N> {
 
     /// Returns the history, `^` in front where the flow is turned round; none where it is empty.
     pub(super) fn text(&self) -> Option<HistoryText> {
+        if self.text.as_bytes().is_empty() {
+            return None;
+        }
         let mut text = ShortText::new();
         if self.turned {
             text.push(b'^');
@@ -148,7 +151,7 @@ impl<const N: usize> Letters<N> {
         self.text.as_bytes().iter().for_each(|&letter| {
             text.push(letter);
         });
-        (!text.as_bytes().is_empty()).then_some(text)
+        Some(text)
     }
 
     fn control(&mut self, last: &mut LastNumbers, at: usize, tcp: &TcpFacts, payload: u64) {

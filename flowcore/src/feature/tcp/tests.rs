@@ -168,7 +168,10 @@ fn turned_round() {
     let text = |features: &Features| features.finish().tcp.history().unwrap().to_owned();
     assert_eq!(text(&features), "^dS");
     features.next_slice();
-    assert_eq!(text(&features), "^", "it stands in front as long as it holds");
+    assert_eq!(features.finish().tcp.history(), None, "no letter, no history");
+    features.update(&dst("R", 1, 0).packet(), Dir::Rev, &options);
+    assert_eq!(text(&features), "^r", "it stands in front as long as it holds");
+    features.next_slice();
     features.turn();
     assert_eq!(features.finish().tcp.history(), None);
     assert_eq!(story(&[dst("A", 1, 1), src("A", 1, 1)]).0, "^aA");
