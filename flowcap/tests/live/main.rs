@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use cable::{Cable, FAR, LINK, NEAR, records, testdata, text};
 use serde_json::Value;
 
+/// How long packets may stay in the kernel: those that are still there when flowcap is stopped are not read.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// Captures in which no record depends on how much time passes between packets.
 const TIMELESS: &[&str] = &[
     "dns.pcap",
@@ -43,22 +46,24 @@ const TIMELESS: &[&str] = &[
 fn live_records_are_those_of_the_replay() {
     let Some(cable) = Cable::lay() else { return };
     for capture in TIMELESS {
-        let flowcap = cable.listen(&["-i", LINK, "--fields", "@all"]);
-        let sent = cable.send(capture);
-        let live = flowcap.stop("INT").records();
-        assert_eq!(
-            live.iter().filter_map(|record| record["packets"].as_u64()).sum::<u64>(),
-            sent,
-            "{capture}"
-        );
-        assert!(live.iter().all(|record| record["interface"] == LINK), "{capture}");
-
         let path = testdata().join("captures").join(capture);
         let mut command = Command::new(env!("CARGO_BIN_EXE_flowcap"));
         let replay = command.args(["--quiet", "--fields", "@all", "--read", text(&path)]).output();
-        let replay = String::from_utf8(replay.expect("flowcap runs").stdout).expect("UTF-8");
-        assert_eq!(timeless(&live), timeless(&records(&replay)), "{capture}");
+        let replay = records(&String::from_utf8(replay.expect("flowcap runs").stdout).expect("UTF-8"));
+        let count = packets(&replay);
+
+        let flowcap = cable.listen(&["-i", LINK, "--fields", "@all", "-c", &count.to_string()]);
+        assert_eq!(cable.send(capture), count, "{capture}");
+        let finished = flowcap.finish();
+        let live = finished.records();
+        assert_eq!(packets(&live), count, "{capture}: {}", finished.stderr);
+        assert!(live.iter().all(|record| record["interface"] == LINK), "{capture}");
+        assert_eq!(timeless(&live), timeless(&replay), "{capture}");
     }
+}
+
+fn packets(records: &[Value]) -> u64 {
+    records.iter().filter_map(|record| record["packets"].as_u64()).sum()
 }
 
 /// The records without their times and what follows from times, in an order that does not depend on them.
@@ -91,6 +96,7 @@ fn a_web_server_and_its_client() {
     let client = cable.talk(&cable.near, &["http-client", FAR, "80"]).finish();
     let said: Value = serde_json::from_str(&client.stdout).unwrap_or_else(|_| panic!("{}", client.stderr));
     server.finish();
+    sleep(SETTLE);
 
     let records = flowcap.stop("INT").records();
     let [record] = records.as_slice() else { panic!("one flow: {records:?}") };
@@ -119,6 +125,7 @@ fn a_name_server_and_its_client() {
     let client = cable.talk(&cable.near, &["dns-client", FAR, "www.example.com", "example.org"]).finish();
     let said: Value = serde_json::from_str(&client.stdout).unwrap_or_else(|_| panic!("{}", client.stderr));
     server.finish();
+    sleep(SETTLE);
 
     let records = flowcap.stop("INT").records();
     let [record] = records.as_slice() else { panic!("one flow: {records:?}") };
@@ -141,6 +148,7 @@ fn the_device_any_hears_every_interface() {
     let Some(cable) = Cable::lay() else { return };
     let flowcap = cable.listen(&["-i", "any"]);
     let sent = cable.send("tcp_whole.pcap");
+    sleep(SETTLE);
     let records = flowcap.stop("INT").records();
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!(records[0]["packets"], sent);
@@ -153,9 +161,10 @@ fn a_filter_lets_only_its_packets_through() {
     let flowcap = cable.listen(&["-i", LINK, "-f", "udp port 53 and host 192.0.2.10"]);
     cable.send("tcp_whole.pcap");
     let sent = cable.send("dns_udp.pcap");
+    sleep(SETTLE);
     let records = flowcap.stop("INT").records();
     assert!(records.iter().all(|record| record["dst_port"] == 53), "{records:?}");
-    assert_eq!(records.iter().filter_map(|record| record["packets"].as_u64()).sum::<u64>(), sent);
+    assert_eq!(packets(&records), sent);
 }
 
 #[test]
@@ -183,6 +192,7 @@ fn open_flows_are_written_when_it_is_terminated() {
     let Some(cable) = Cable::lay() else { return };
     let flowcap = cable.listen(&["-i", LINK]);
     let sent = cable.send("tcp_midstream.pcap");
+    sleep(SETTLE);
     let start = Instant::now();
     let records = flowcap.stop("TERM").records();
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
@@ -215,7 +225,7 @@ fn a_file_grows_while_flows_end_and_is_whole_at_the_end() {
     let lines = || fs::read_to_string(&file).unwrap_or_default().lines().count();
     flowcap.wait_until("four flows are written", || lines() == 4);
     cable.send("tcp_midstream.pcap");
-    sleep(Duration::from_millis(100));
+    sleep(SETTLE);
     assert_eq!(flowcap.stop("TERM").status.code(), Some(0));
     assert_eq!(records(&fs::read_to_string(&file).expect("the file")).len(), 5);
 }
