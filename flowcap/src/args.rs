@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(short = 'T', long, value_enum, default_value_t, help_heading = "Output")]
     pub(crate) format: Format,
 
-    /// Write these fields: names separated by commas, or @core, @stats, @all [default: @core].
+    /// Write these fields: names separated by commas, or @core, @stats, @all; @core is the default.
     #[arg(long, value_name = "LIST", help_heading = "Output")]
     pub(crate) fields: Option<String>,
 

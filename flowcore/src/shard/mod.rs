@@ -174,11 +174,14 @@ impl Router {
                     late.push((lane.to_shard.clone(), input));
                 }
                 Err(TrySendError::Full(Input::Batch(mut batch))) => {
-                    self.dropped.count(&batch);
-                    let report = batch.report;
-                    batch.clear();
+                    // There is room in the batch itself until it is full.
+                    if batch.is_full() {
+                        self.dropped.count(&batch);
+                        let report = batch.report;
+                        batch.clear();
+                        batch.report = report;
+                    }
                     lane.batch = batch;
-                    lane.batch.report = report;
                 }
                 Err(TrySendError::Full(Input::End(_)) | TrySendError::Disconnected(Input::End(_))) => {}
             }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::time::Instant;
 
 use super::*;
+#[cfg(feature = "live")]
 use crate::packet::LinkType;
 
 fn three_packets() -> Vec<u8> {
