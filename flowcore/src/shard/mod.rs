@@ -148,6 +148,8 @@ impl Router {
 
     /// Ends the input: the shards write all flows they hold, with this reason, and stop.
     pub fn finish(mut self, reason: EndReason) -> Dropped {
+        // Nothing is captured any more that could be lost by waiting.
+        self.when_full = WhenFull::Wait;
         self.flush();
         for lane in &self.lanes {
             // A shard that is gone has panicked; the merge reports that.
