@@ -195,9 +195,12 @@ fn a_slow_sink_never_stalls_live_capture_and_what_is_dropped_is_counted() {
     let kept = Kept { pause: Duration::from_micros(500), ..Kept::default() };
     let source = Frames { frames: traffic(11, 60_000), next: 0, live: true };
     let options = TableOptions { max_flows: 50, ..options() };
+    // Far more stats are asked for than the stalled shards can report.
+    let stats = Kept::default();
     let meter = Meter::builder().table(options).shards(2).sink("slow", Box::new(kept.clone()));
-    let stop = Stop::new();
-    let summary = meter.build().unwrap().run(Box::new(source), &stop);
+    let meter = meter.stats("stats", Box::new(stats.clone()), Duration::from_millis(2));
+    let summary = meter.build().unwrap().run(Box::new(source), &Stop::new());
+    assert!(stats.lines.lock().unwrap().len() > 1);
     assert!(summary.false_identities.is_empty(), "{:?}", summary.false_identities);
     assert!(summary.stats.queue_dropped > 0, "nothing was dropped");
     assert_eq!(summary.stats.packets, 60_000);
@@ -230,6 +233,32 @@ fn a_sink_that_fails_ends_the_run() {
     assert!(matches!(summary.failure, Some(Error::Output { .. })));
     assert!(summary.stats.packets < 200_000, "reading went on");
     assert!(summary.stats.sinks[0].failed > 0);
+    assert!(summary.false_identities.is_empty(), "{:?}", summary.false_identities);
+}
+
+#[test]
+fn a_reader_that_goes_away_leaves_the_other_sinks_at_work() {
+    struct Closed;
+    impl Sink for Closed {
+        fn write(&mut self, _: Record<'_>) -> Result<(), Error> {
+            Err(Error::Output { name: "-".into(), source: std::io::ErrorKind::BrokenPipe.into() })
+        }
+        fn flush(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+        fn finish(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+    let kept = Kept::default();
+    let source = Frames { frames: traffic(5, 20_000), next: 0, live: false };
+    let meter =
+        Meter::builder().table(options()).sink("-", Box::new(Closed)).sink("kept", Box::new(kept.clone()));
+    let summary = meter.build().unwrap().run(Box::new(source), &Stop::new());
+    assert!(summary.failure.is_none(), "{:?}", summary.failure);
+    assert_eq!(summary.stats.packets, 20_000);
+    assert_eq!(summary.stats.sinks[0].written, 0);
+    assert_eq!(kept.lines.lock().unwrap().len() as u64, summary.stats.sinks[1].written);
     assert!(summary.false_identities.is_empty(), "{:?}", summary.false_identities);
 }
 

@@ -172,3 +172,18 @@ fn next_expiry_is_when_something_leaves() {
     assert_eq!(reasons(&bench.out), [("idle", 1)]);
     assert_eq!(bench.table.next_expiry(), None);
 }
+
+#[test]
+fn a_packet_with_a_wrong_checksum_counts_and_ends_nothing() {
+    let wrong = |shot: Shot| Shot { bad_checksum: true, ..shot };
+    let shots = [
+        tcp(0, TcpFlags::ACK),
+        wrong(tcp(1, TcpFlags::RST)),
+        wrong(tcp(2, TcpFlags::SYN).back()),
+        tcp(5500, TcpFlags::ACK),
+        wrong(tcp(11_000, TcpFlags::SYN)),
+    ];
+    let records = Bench::with_idle(300).run(&shots);
+    assert_eq!(reasons(&records), [("eof", 5)]);
+    assert_eq!(records[0].orientation.name(), "first");
+}

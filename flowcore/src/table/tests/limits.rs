@@ -83,3 +83,25 @@ fn a_closed_flow_that_must_go_keeps_its_reason() {
     ends.sort_unstable();
     assert_eq!(ends, [("eof", 1), ("rst", 2)]);
 }
+
+#[test]
+fn what_is_evicted_does_not_wait_for_time_to_pass() {
+    let mut bench = Bench::new(options(10));
+    for port in 0..5_000 {
+        bench.shoot(&syn(0, port));
+        assert!(bench.table.len() <= 10 && bench.out.len() + 10 >= usize::from(port));
+    }
+    assert_eq!(bench.end().len(), 5_000);
+}
+
+#[test]
+fn what_waits_for_its_turn_is_bounded_too() {
+    let mut bench = Bench::new(options(10));
+    for seq in 0..50_000 {
+        // Each SYN ends the connection that the RST before it has closed, all at one moment.
+        bench.shoot(&Shot { seq, ..syn(0, 1) });
+        bench.shoot(&Shot { sport: 1, ..tcp(0, TcpFlags::RST) }.back());
+        assert!(bench.out.len() + 8_192 >= seq as usize);
+    }
+    assert_eq!(bench.end().len(), 50_000);
+}

@@ -29,6 +29,7 @@ struct Shot {
     seq: u32,
     wire_len: u32,
     payload: &'static [u8],
+    bad_checksum: bool,
 }
 
 const CLIENT: u8 = 1;
@@ -48,6 +49,7 @@ fn udp(millis: i64) -> Shot {
         seq: 0,
         wire_len: 100,
         payload: b"",
+        bad_checksum: false,
     }
 }
 
@@ -114,7 +116,7 @@ impl Bench {
             fragment: Fragment::No,
             icmp: shot.proto.is_icmp().then_some((8, 0)),
             tcp,
-            bad_checksum: false,
+            bad_checksum: shot.bad_checksum,
         };
         let message = Some(Message { bytes: shot.payload, seq: shot.seq, complete: true });
         let packet = Packet { facts: &facts, payload: shot.payload, message, labels: &Labels::default() };
