@@ -9,6 +9,7 @@ use super::{Progress, Stop};
 use crate::capture::{Next, Source, SourceCounts};
 use crate::decode::{DecodeCounts, DecodeOptions, Decoder};
 use crate::error::Error;
+use crate::packet::Frame;
 use crate::record::EndReason;
 use crate::shard::{Dropped, LAST_REPORT, Router};
 use crate::time::Timestamp;
@@ -47,6 +48,9 @@ impl Reader {
         let mut decoder = Decoder::new(self.decode.clone());
         let mut read = Read { damage: Vec::new(), failure: None };
         let reason = self.read(source, &mut decoder, stop, &mut read);
+        if source.is_live() && self.packet_limit.is_none() && read.failure.is_none() {
+            self.catch_up(source, &mut decoder);
+        }
         decoder.finish(|packet| self.router.send(&packet));
         self.router.tick(decoder.now());
         self.note_progress(source, &decoder);
@@ -92,11 +96,7 @@ impl Reader {
                     until_check -= 1;
                     left -= 1;
                     let time = frame.time.unwrap_or_default();
-                    if decoder.jumps_at(&frame) {
-                        // Each shard ends its flows by the last time of the epoch, not by its own last packet's.
-                        self.router.tick(decoder.now());
-                    }
-                    decoder.decode(&frame, |packet| self.router.send(&packet));
+                    self.take(&frame, decoder);
                     // Packets that trickle in must not wait until their batch is full.
                     if is_live && time.nanos_since(flushed) > BATCH_PATIENCE.as_nanos() as u64 {
                         flushed = time;
@@ -119,6 +119,25 @@ impl Reader {
             }
         }
         EndReason::Eof
+    }
+
+    #[inline]
+    fn take(&mut self, frame: &Frame<'_>, decoder: &mut Decoder) {
+        if decoder.jumps_at(frame) {
+            // Each shard ends its flows by the last time of the epoch, not by its own last packet's.
+            self.router.tick(decoder.now());
+        }
+        decoder.decode(frame, |packet| self.router.send(&packet));
+    }
+
+    /// Reads what the kernel has captured before the end, but no longer than a moment.
+    fn catch_up(&mut self, source: &mut dyn Source, decoder: &mut Decoder) {
+        let until = Instant::now() + CATCH_UP;
+        while Instant::now() < until
+            && let Ok(Next::Frame(frame)) = source.next(KERNEL_HOLDS)
+        {
+            self.take(&frame, decoder);
+        }
     }
 
     fn note_progress(&self, source: &mut dyn Source, decoder: &Decoder) {
@@ -164,6 +183,8 @@ const FRAMES_PER_CHECK: u32 = 1024;
 const FRAMES_PER_CHECK_WAITING: u32 = 8;
 /// Longer than the kernel keeps a block of packets that is not full.
 const KERNEL_HOLDS: Duration = Duration::from_millis(10);
+/// How long to read on after the end, at most.
+const CATCH_UP: Duration = Duration::from_millis(100);
 /// How long packets wait for their batch to fill while none comes.
 const BATCH_PATIENCE: Duration = Duration::from_millis(2);
 /// How long to wait for a packet before the tables are told the time.
