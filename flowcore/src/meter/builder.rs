@@ -41,7 +41,7 @@ pub(super) struct NamedSink {
 }
 
 impl Meter {
-    /// Starts to describe a meter; all settings have the defaults of command.md.
+    /// Starts to describe a meter; all settings have the defaults that `flowcap --help` names.
     pub fn builder() -> MeterBuilder {
         MeterBuilder(Meter {
             decode: DecodeOptions::default(),

@@ -431,7 +431,7 @@ fn replay_order(record: &FlowRecord) -> (Timestamp, u64, u32) {
     (record.due.time, record.flow_id, record.slice)
 }
 
-/// Records that wait for a quarter of a second to be over; beyond it they leave in the order in which they came.
+/// Records that wait for a quarter of a second to be over; more leave early, sorted among themselves only.
 /// Only an input that ends so many flows in that time by new connections, or by cuts, gets there.
 const MOST_WAITING: usize = 8192;
 /// How many flows are looked up before the first is worked on: about as many as the processor fetches at once.
