@@ -166,7 +166,7 @@ fn no_field_has_two_owners() {
     }
 }
 
-/// The memory that a flow costs here; the limits are what faults.md leaves for features.
+/// The memory that a flow costs here; the limits keep it from growing unnoticed.
 #[test]
 fn sizes() {
     let bytes = |packets: &[Made]| {
