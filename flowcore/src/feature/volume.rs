@@ -70,6 +70,20 @@ pub struct VolumeValues {
     pub dst: Side,
 }
 
+impl VolumeValues {
+    /// Returns the packets of both directions.
+    #[inline]
+    pub fn packets(&self) -> u64 {
+        self.src.packets + self.dst.packets
+    }
+
+    /// Returns the wire bytes of both directions.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        self.src.bytes + self.dst.bytes
+    }
+}
+
 impl Values for VolumeValues {
     const FIELDS: &'static [Field] = &[
         Field::core_and_stats("bytes"),
@@ -96,8 +110,8 @@ impl Values for VolumeValues {
     fn value(&self, index: usize) -> Scalar<'_> {
         let (src, dst) = (&self.src, &self.dst);
         match index {
-            0 => Scalar::U64(src.bytes + dst.bytes),
-            1 => Scalar::U64(src.packets + dst.packets),
+            0 => Scalar::U64(self.bytes()),
+            1 => Scalar::U64(self.packets()),
             2 => Scalar::U64(src.packets),
             3 => Scalar::U64(dst.packets),
             4 => Scalar::U64(src.bytes),

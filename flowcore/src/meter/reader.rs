@@ -177,7 +177,7 @@ fn ticking_clock() -> Timestamp {
     Timestamp::from_nanos(wall_clock().as_nanos() - KERNEL_HOLDS.as_nanos() as i64)
 }
 
-/// Frames between two looks at clock and stop flag.
+/// Frames between two looks at the clock.
 const FRAMES_PER_CHECK: u32 = 1024;
 /// The same where each frame may have to be waited for.
 const FRAMES_PER_CHECK_WAITING: u32 = 8;

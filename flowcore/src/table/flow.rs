@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::direction::{self, Evidence};
 use super::options::TableOptions;
 use super::wheel::Link;
-use crate::feature::{CommunityId, Feature, Features, Values};
+use crate::feature::{CommunityId, Feature, Features, Values, VolumeValues};
 use crate::key::{Dir, End, FlowKey};
 use crate::l7::{Conversation, L7Counts};
 use crate::packet::{Labels, Packet, TcpFlags};
@@ -222,10 +222,9 @@ impl<X: Feature> Flow<X> {
         i64::from(self.heap) - i64::from(before)
     }
 
-    /// Returns the packets and wire bytes of the slice so far.
-    pub(super) fn volume(&self) -> (u64, u64) {
-        let volume = self.features.volume.finish();
-        (volume.src.packets + volume.dst.packets, volume.src.bytes + volume.dst.bytes)
+    /// Returns the packets and bytes of the slice so far.
+    pub(super) fn volume(&self) -> VolumeValues {
+        self.features.volume.finish()
     }
 
     /// Ends the slice at a packet that belongs to the next one.

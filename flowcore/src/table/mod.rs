@@ -170,12 +170,8 @@ impl<X: Feature> FlowTable<X> {
 
     /// Returns packets and wire bytes that open flows hold and no record has told yet; walks over all flows.
     pub fn open_volume(&self) -> (u64, u64) {
-        let waiting = self.waiting.iter().map(|record| {
-            let volume = &record.features.volume;
-            (volume.src.packets + volume.dst.packets, volume.src.bytes + volume.dst.bytes)
-        });
         let flows = self.store.iter().map(|(_, flow)| flow.volume());
-        flows.chain(waiting).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        flows.fold((0, 0), |sum, one| (sum.0 + one.packets(), sum.1 + one.bytes()))
     }
 
     /// Returns the bytes that flows take: states, index, payload and parsers.
@@ -396,8 +392,8 @@ impl<X: Feature> FlowTable<X> {
     fn tally(&mut self, record: &FlowRecord) {
         let volume = &record.features.volume;
         self.counts.records.count(record.end_reason);
-        self.counts.record_packets += volume.src.packets + volume.dst.packets;
-        self.counts.record_bytes += volume.src.bytes + volume.dst.bytes;
+        self.counts.record_packets += volume.packets();
+        self.counts.record_bytes += volume.bytes();
     }
 
     fn park(&mut self, at: u32) {

@@ -124,6 +124,20 @@ fn the_active_timeout_cuts_at_the_next_packet_only() {
 }
 
 #[test]
+fn a_packet_is_open_or_in_a_record_but_never_both() {
+    let active = Some(Duration::from_secs(10));
+    let mut bench = Bench::new(TableOptions { active, ..TableOptions::default() });
+    for shot in [udp(0), udp(5_000), udp(10_001), udp(10_002)] {
+        bench.shoot(&shot);
+        let counts = bench.table.counts();
+        let (packets, bytes) = bench.table.open_volume();
+        assert_eq!(counts.packets, counts.record_packets + packets);
+        assert_eq!(counts.bytes, counts.record_bytes + bytes);
+    }
+    assert_eq!(reasons(&bench.end()), [("active", 2), ("eof", 2)]);
+}
+
+#[test]
 fn at_the_end_of_input_a_flow_that_was_silent_too_long_is_idle() {
     let other = Shot { sport: 1, ..udp(60_010) };
     let mut ends = reasons(&Bench::with_idle(60).run(&[udp(0), udp(10), other]));

@@ -146,7 +146,7 @@ fn at(millis: i64) -> Timestamp {
 }
 
 fn packets(record: &FlowRecord) -> u64 {
-    record.features.volume.src.packets + record.features.volume.dst.packets
+    record.features.volume.packets()
 }
 
 fn reasons(records: &[FlowRecord]) -> Vec<(&'static str, u64)> {
