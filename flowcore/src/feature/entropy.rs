@@ -9,11 +9,11 @@ use crate::packet::Packet;
 
 /// Measures the entropy of the captured payload bytes (definitions.md, "Entropy").
 ///
-/// A flow without payload holds one pointer. The first 192 bytes are kept as they are, since a
-/// histogram would cost more time and memory; it is made when they no longer fit.
+/// The first bytes, up to 190, are kept as they are, since a histogram would cost more time and memory; it is
+/// made when they no longer fit. A flow without payload holds nothing.
 #[derive(Default, Debug)]
 pub struct Entropy {
-    held: Option<Box<Held>>,
+    held: Held,
 }
 
 impl Feature for Entropy {
@@ -22,23 +22,33 @@ impl Feature for Entropy {
     #[inline]
     fn update(&mut self, packet: &Packet<'_>, dir: Dir, options: &FeatureOptions) {
         if !packet.payload.is_empty() {
-            self.held.get_or_insert_default().add(packet.payload, dir, options.entropy_bytes);
+            self.held.take(packet.payload, dir.index(), options.entropy_bytes);
         }
     }
 
     fn turn(&mut self) {
-        if let Some(held) = &mut self.held {
-            held.turn();
+        match &mut self.held {
+            Held::Nothing => {}
+            Held::Short(few) => few.turn(),
+            Held::Long(few) => few.turn(),
+            Held::Counted(counts) => counts.turn(),
         }
     }
 
     fn finish(&self) -> EntropyValues {
-        self.held.as_ref().map(|held| held.measure()).unwrap_or_default()
+        match &self.held {
+            Held::Counted(counts) => counts.measure(),
+            few => measure_few(few.sides()),
+        }
     }
 
     fn heap_bytes(&self) -> usize {
-        let counts = |held: &Held| held.counts.as_ref().map_or(0, Counts::heap_bytes);
-        self.held.as_deref().map_or(0, |held| size_of::<Held>() + counts(held))
+        match &self.held {
+            Held::Nothing => 0,
+            Held::Short(few) => size_of_val(&**few),
+            Held::Long(few) => size_of_val(&**few),
+            Held::Counted(counts) => size_of::<Counts>() + counts.table.heap_bytes(),
+        }
     }
 }
 
@@ -76,125 +86,169 @@ impl Values for EntropyValues {
 }
 
 /// Payload of a flow: the bytes themselves while they are few, then how often each value came.
-#[derive(Debug)]
-struct Held {
-    /// How many bytes of each direction were taken.
-    taken: [u64; 2],
-    /// Those of `src` from the front on, those of `dst` from the back on.
-    few: [u8; FEW],
-    counts: Option<Counts>,
+#[derive(Default, Debug)]
+enum Held {
+    #[default]
+    Nothing,
+    Short(Box<Few<SHORT>>),
+    Long(Box<Few<LONG>>),
+    Counted(Box<Counts>),
 }
 
-/// How often each byte value came, for each direction.
+/// Payload as it is: that of `src` from the front on, that of `dst` from the back on.
 #[derive(Debug)]
-enum Counts {
+struct Few<const ROOM: usize> {
+    /// How many bytes of each direction were taken.
+    taken: [u8; 2],
+    bytes: [u8; ROOM],
+}
+
+/// How often each byte value came.
+#[derive(Debug)]
+struct Counts {
+    /// How many bytes of each direction were taken.
+    taken: [u64; 2],
+    table: Table,
+}
+
+/// A count for each byte value and direction.
+#[derive(Debug)]
+enum Table {
     /// While a direction has at most `u32::MAX` bytes, so that no count can overflow.
     Narrow(Box<[[u32; 256]; 2]>),
     Wide(Box<[[u64; 256]; 2]>),
 }
 
 impl Held {
-    fn add(&mut self, payload: &[u8], dir: Dir, limit: u64) {
-        let at = dir.index();
-        let room = if limit == 0 { u64::MAX } else { limit.saturating_sub(self.taken[at]) };
+    /// Takes payload of one direction, of which `limit` bytes count in all; 0 stands for no limit.
+    #[inline]
+    fn take(&mut self, payload: &[u8], at: usize, limit: u64) {
+        let room = if limit == 0 { u64::MAX } else { limit.saturating_sub(self.taken(at)) };
         let bytes = payload.get(..usize::try_from(room).unwrap_or(usize::MAX)).unwrap_or(payload);
-        if self.counts.is_none() {
-            if self.keep(bytes, at) {
-                return;
-            }
-            self.counts = Some(Counts::Narrow(Box::new(self.count_few())));
-        }
-        self.taken[at] += bytes.len() as u64;
-        if let Some(counts) = &mut self.counts {
-            counts.add(bytes, at, self.taken[at]);
+        if !self.add(bytes, at) {
+            self.grow(bytes.len());
+            self.add(bytes, at);
         }
     }
 
-    /// Keeps bytes as they are; returns whether there was room.
-    fn keep(&mut self, bytes: &[u8], at: usize) -> bool {
-        let [src, dst] = self.lengths();
-        if bytes.len() > FEW - src - dst {
+    /// Adds bytes; returns whether there was room.
+    #[inline]
+    fn add(&mut self, bytes: &[u8], at: usize) -> bool {
+        match self {
+            Held::Nothing => false,
+            Held::Short(few) => few.add(bytes, at),
+            Held::Long(few) => few.add(bytes, at),
+            Held::Counted(counts) => {
+                counts.add(bytes, at);
+                true
+            }
+        }
+    }
+
+    /// Makes room for so many bytes more.
+    fn grow(&mut self, more: usize) {
+        let sides = self.sides();
+        *self = match sides[0].len() + sides[1].len() + more {
+            ..=SHORT => Held::Short(Few::of(sides)),
+            ..=LONG => Held::Long(Few::of(sides)),
+            _ => Held::Counted(Counts::of(sides)),
+        };
+    }
+
+    fn taken(&self, at: usize) -> u64 {
+        match self {
+            Held::Counted(counts) => counts.taken[at],
+            few => few.sides()[at].len() as u64,
+        }
+    }
+
+    /// Returns the bytes of each direction, while they are kept.
+    fn sides(&self) -> [&[u8]; 2] {
+        match self {
+            Held::Nothing | Held::Counted(_) => [&[]; 2],
+            Held::Short(few) => few.sides(),
+            Held::Long(few) => few.sides(),
+        }
+    }
+}
+
+impl<const ROOM: usize> Few<ROOM> {
+    fn of(sides: [&[u8]; 2]) -> Box<Self> {
+        let mut few = Box::new(Few { taken: [0; 2], bytes: [0; ROOM] });
+        few.add(sides[0], 0);
+        few.add(sides[1], 1);
+        few
+    }
+
+    #[inline]
+    fn add(&mut self, bytes: &[u8], at: usize) -> bool {
+        let [src, dst] = self.taken.map(usize::from);
+        let start = if at == 0 { src } else { (ROOM - dst).wrapping_sub(bytes.len()) };
+        if src + dst + bytes.len() > ROOM {
             return false;
         }
-        let start = if at == 0 { src } else { FEW - dst - bytes.len() };
-        if let Some(place) = self.few.get_mut(start..start + bytes.len()) {
+        if let Some(place) = self.bytes.get_mut(start..start.wrapping_add(bytes.len())) {
             place.copy_from_slice(bytes);
         }
-        self.taken[at] += bytes.len() as u64;
+        self.taken[at] += bytes.len() as u8;
         true
     }
 
-    /// How many bytes of `few` belong to each direction, while there are no counts.
-    fn lengths(&self) -> [usize; 2] {
-        self.taken.map(|taken| (taken as usize).min(FEW))
-    }
-
-    fn count_few(&self) -> [[u32; 256]; 2] {
-        let [src, dst] = self.lengths();
-        let mut counts = [[0; 256]; 2];
-        count(&mut counts[0], self.few.get(..src).unwrap_or_default());
-        count(&mut counts[1], self.few.get(FEW - dst..).unwrap_or_default());
-        counts
+    fn sides(&self) -> [&[u8]; 2] {
+        let [src, dst] = self.taken.map(usize::from);
+        [self.bytes.get(..src).unwrap_or_default(), self.bytes.get(ROOM - dst..).unwrap_or_default()]
     }
 
     fn turn(&mut self) {
         self.taken.swap(0, 1);
-        self.few.reverse();
-        match &mut self.counts {
-            Some(Counts::Narrow(counts)) => counts.swap(0, 1),
-            Some(Counts::Wide(counts)) => counts.swap(0, 1),
-            None => {}
-        }
-    }
-
-    fn measure(&self) -> EntropyValues {
-        match &self.counts {
-            Some(Counts::Narrow(counts)) => measure(counts),
-            Some(Counts::Wide(counts)) => measure(counts),
-            None => self.measure_few(),
-        }
-    }
-
-    /// Σ c·log2 c over the values is Σ log2 c over the bytes: with few bytes there are fewer of them.
-    fn measure_few(&self) -> EntropyValues {
-        let [src, dst] = self.lengths();
-        let src = self.few.get(..src).unwrap_or_default();
-        let dst = self.few.get(FEW - dst..).unwrap_or_default();
-        let (of_src, of_dst) = (entropy_of_few([src, &[]]), entropy_of_few([&[], dst]));
-        let both = match (of_src, of_dst) {
-            (Some(_), Some(_)) => entropy_of_few([src, dst]),
-            (one, other) => one.or(other),
-        };
-        EntropyValues { both, src: of_src, dst: of_dst, bytes: (src.len() + dst.len()) as u64 }
-    }
-}
-
-impl Default for Held {
-    fn default() -> Self {
-        Held { taken: [0; 2], few: [0; FEW], counts: None }
+        self.bytes.reverse();
     }
 }
 
 impl Counts {
-    /// Adds bytes of a direction that has `taken` bytes with them.
-    fn add(&mut self, bytes: &[u8], at: usize, taken: u64) {
-        if let Counts::Narrow(counts) = self {
-            if taken <= u64::from(u32::MAX) {
-                return count(&mut counts[at], bytes);
+    fn of(sides: [&[u8]; 2]) -> Box<Self> {
+        let mut counts = Box::new(Counts { taken: [0; 2], table: Table::Narrow(Box::new([[0; 256]; 2])) });
+        counts.add(sides[0], 0);
+        counts.add(sides[1], 1);
+        counts
+    }
+
+    fn add(&mut self, bytes: &[u8], at: usize) {
+        self.taken[at] += bytes.len() as u64;
+        if let Table::Narrow(table) = &mut self.table {
+            if self.taken[at] <= u64::from(u32::MAX) {
+                return count(&mut table[at], bytes);
             }
-            *self = Counts::Wide(Box::new(counts.map(|side| side.map(u64::from))));
+            self.table = Table::Wide(Box::new(table.map(|side| side.map(u64::from))));
         }
-        if let Counts::Wide(counts) = self {
+        if let Table::Wide(table) = &mut self.table {
             for &byte in bytes {
-                counts[at][usize::from(byte)] += 1;
+                table[at][usize::from(byte)] += 1;
             }
         }
     }
 
+    fn turn(&mut self) {
+        self.taken.swap(0, 1);
+        match &mut self.table {
+            Table::Narrow(table) => table.swap(0, 1),
+            Table::Wide(table) => table.swap(0, 1),
+        }
+    }
+
+    fn measure(&self) -> EntropyValues {
+        match &self.table {
+            Table::Narrow(table) => measure(table),
+            Table::Wide(table) => measure(table),
+        }
+    }
+}
+
+impl Table {
     fn heap_bytes(&self) -> usize {
         match self {
-            Counts::Narrow(counts) => size_of_val(&**counts),
-            Counts::Wide(counts) => size_of_val(&**counts),
+            Table::Narrow(table) => size_of_val(&**table),
+            Table::Wide(table) => size_of_val(&**table),
         }
     }
 }
@@ -207,21 +261,29 @@ fn count(counts: &mut [u32; 256], bytes: &[u8]) {
     }
 }
 
-/// The entropy of at most [`FEW`] bytes in two parts.
-fn entropy_of_few(parts: [&[u8]; 2]) -> Option<f64> {
-    const { assert!(FEW <= u8::MAX as usize) };
-    let bytes = || parts.iter().copied().flatten().map(|&byte| usize::from(byte));
-    let mut counts = [0u8; 256];
-    bytes().for_each(|byte| counts[byte] += 1);
-    let total = parts[0].len() + parts[1].len();
+/// The entropy of few bytes: Σ c·log2 c over the values is Σ log2 c over the bytes, of which there are fewer.
+fn measure_few([src, dst]: [&[u8]; 2]) -> EntropyValues {
+    const { assert!(LONG <= u8::MAX as usize) };
+    let mut counts = [[0u8; 2]; 256];
+    src.iter().for_each(|&byte| counts[usize::from(byte)][0] += 1);
+    dst.iter().for_each(|&byte| counts[usize::from(byte)][1] += 1);
     let logs = &*LOGARITHMS;
-    let weight: f64 = bytes().map(|byte| logs[usize::from(counts[byte])]).sum();
-    let is_one_value = bytes().next().is_some_and(|byte| usize::from(counts[byte]) == total);
-    match total {
-        0 => None,
-        _ if is_one_value => Some(0.0),
-        _ => Some((logs[total] - weight / total as f64).clamp(0.0, 8.0)),
-    }
+    let weight = |bytes: &[u8], of: fn([u8; 2]) -> u8| -> u64 {
+        bytes.iter().map(|&byte| logs[usize::from(of(counts[usize::from(byte)]))]).sum()
+    };
+    let entropy = |len: usize, weight: u64| {
+        (len > 0).then(|| (len as u64 * logs[len] - weight) as f64 / (len as f64 * ONE_BIT))
+    };
+    let of_src = entropy(src.len(), weight(src, |[src, _]| src));
+    let of_dst = entropy(dst.len(), weight(dst, |[_, dst]| dst));
+    let both = match (of_src, of_dst) {
+        (Some(_), Some(_)) => {
+            let all = |[src, dst]: [u8; 2]| src + dst;
+            entropy(src.len() + dst.len(), weight(src, all) + weight(dst, all))
+        }
+        (one, other) => one.or(other),
+    };
+    EntropyValues { both, src: of_src, dst: of_dst, bytes: (src.len() + dst.len()) as u64 }
 }
 
 fn measure<N: Copy + Into<u64>>(counts: &[[N; 256]; 2]) -> EntropyValues {
@@ -274,13 +336,17 @@ fn weight(count: u64) -> f64 {
     if count == 0 { 0.0 } else { count as f64 * (count as f64).log2() }
 }
 
-/// Bytes that are kept as they are.
-const FEW: usize = 192;
+/// Bytes that are kept as they are: enough for a question and its answer, and to fill a block of memory.
+const SHORT: usize = 94;
+const LONG: usize = 190;
 
 /// c·log2 c of small counts.
 static WEIGHTS: LazyLock<[f64; 1024]> = LazyLock::new(|| std::array::from_fn(|count| weight(count as u64)));
-/// log2 of 0 to 255, that of 0 being of no use.
-static LOGARITHMS: LazyLock<[f64; 256]> = LazyLock::new(|| std::array::from_fn(|n| (n.max(1) as f64).log2()));
+/// log2 of 0 to 255 (that of 0 being of no use) in whole numbers, whose sums depend on no order.
+static LOGARITHMS: LazyLock<[u64; 256]> =
+    LazyLock::new(|| std::array::from_fn(|n| ((n.max(1) as f64).log2() * ONE_BIT).round() as u64));
+/// What stands for 1 there: the sum over [`LONG`] bytes fits 64 bits.
+const ONE_BIT: f64 = (1u64 << 48) as f64;
 
 #[cfg(test)]
 mod tests;

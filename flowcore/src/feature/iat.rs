@@ -10,13 +10,15 @@ use crate::time::Timestamp;
 /// Measures the gaps between packets, of the flow and of each direction (definitions.md, "Statistics").
 ///
 /// A gap is `max(0, t − newest time of that population in this slice)`, so the gaps of a population
-/// add up to its newest time less its first. A flow of one packet holds only that packet's time.
+/// add up to its newest time less its first.
 #[derive(Default, Debug)]
 pub struct Iat {
-    /// The direction and time of the slice's first packet.
-    first: Option<(Dir, Timestamp)>,
-    /// From the second packet on.
-    gaps: Option<Box<Gaps>>,
+    /// The time of the slice's first packet.
+    first: Timestamp,
+    flow: Spread,
+    side: [Population; 2],
+    /// Gaps that ran backwards: flow, src, dst.
+    negative: Option<Box<[u64; 3]>>,
 }
 
 impl Feature for Iat {
@@ -24,44 +26,40 @@ impl Feature for Iat {
 
     #[inline]
     fn update(&mut self, packet: &Packet<'_>, dir: Dir, _: &FeatureOptions) {
-        if let Some(gaps) = &mut self.gaps {
-            gaps.add(packet.time, dir);
-        } else if let Some((opener, first)) = self.first {
-            let mut gaps = Box::new(Gaps::new(first, opener));
-            gaps.add(packet.time, dir);
-            self.gaps = Some(gaps);
+        let (time, newest) = (packet.time, self.newest());
+        if self.packets() == 0 {
+            self.first = time;
         } else {
-            self.first = Some((dir, packet.time));
+            self.flow.add(time.nanos_since(newest));
         }
+        let own = &mut self.side[dir.index()];
+        if time < newest {
+            let counts = self.negative.get_or_insert_default();
+            counts[0] += 1;
+            counts[1 + dir.index()] += u64::from(time < own.newest);
+        }
+        own.add(time);
     }
 
     fn turn(&mut self) {
-        if let Some((opener, _)) = &mut self.first {
-            *opener = opener.flip();
-        }
-        if let Some(gaps) = &mut self.gaps {
-            gaps.side.swap(0, 1);
-            if let Some([_, src, dst]) = gaps.negative.as_deref_mut() {
-                std::mem::swap(src, dst);
-            }
+        self.side.swap(0, 1);
+        if let Some([_, src, dst]) = self.negative.as_deref_mut() {
+            std::mem::swap(src, dst);
         }
     }
 
     fn finish(&self) -> IatValues {
-        let (Some(gaps), Some((_, first))) = (&self.gaps, self.first) else { return IatValues::default() };
-        let [flow, src, dst] = gaps.negative.as_deref().copied().unwrap_or_default();
-        let [from_src, from_dst] = &gaps.side;
-        let packets = from_src.packets + from_dst.packets;
+        let [flow, src, dst] = self.negative.as_deref().copied().unwrap_or_default();
+        let [from_src, from_dst] = &self.side;
         IatValues {
-            flow: Intervals::new(packets, first, gaps.newest(), gaps.flow, flow),
+            flow: Intervals::new(self.packets(), self.first, self.newest(), self.flow, flow),
             src: from_src.intervals(src),
             dst: from_dst.intervals(dst),
         }
     }
 
     fn heap_bytes(&self) -> usize {
-        let negative = |gaps: &Gaps| gaps.negative.as_deref().map_or(0, size_of_val);
-        self.gaps.as_deref().map_or(0, |gaps| size_of::<Gaps>() + negative(gaps))
+        self.negative.as_deref().map_or(0, size_of_val)
     }
 }
 
@@ -151,14 +149,6 @@ impl Values for IatValues {
     }
 }
 
-#[derive(Debug)]
-struct Gaps {
-    flow: Spread,
-    side: [Population; 2],
-    /// Gaps that ran backwards: flow, src, dst.
-    negative: Option<Box<[u64; 3]>>,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Population {
     packets: u64,
@@ -175,38 +165,28 @@ struct Spread {
     squares: Squares,
 }
 
-impl Gaps {
-    fn new(first: Timestamp, opener: Dir) -> Self {
-        let mut side = [Population::default(); 2];
-        side[opener.index()] = Population { packets: 1, first, newest: first, ..Population::default() };
-        Gaps { flow: Spread::default(), side, negative: None }
+impl Iat {
+    fn packets(&self) -> u64 {
+        self.side[0].packets + self.side[1].packets
     }
 
     fn newest(&self) -> Timestamp {
         self.side[0].newest.max(self.side[1].newest)
     }
-
-    #[inline]
-    fn add(&mut self, time: Timestamp, dir: Dir) {
-        let newest = self.newest();
-        self.flow.add(time.nanos_since(newest));
-        let own = &mut self.side[dir.index()];
-        if time < newest {
-            let counts = self.negative.get_or_insert_default();
-            counts[0] += 1;
-            counts[1 + dir.index()] += u64::from(time < own.newest);
-        }
-        if own.packets == 0 {
-            own.first = time;
-        } else {
-            own.spread.add(time.nanos_since(own.newest));
-        }
-        own.packets += 1;
-        own.newest = own.newest.max(time);
-    }
 }
 
 impl Population {
+    #[inline]
+    fn add(&mut self, time: Timestamp) {
+        if self.packets == 0 {
+            self.first = time;
+        } else {
+            self.spread.add(time.nanos_since(self.newest));
+        }
+        self.packets += 1;
+        self.newest = self.newest.max(time);
+    }
+
     fn intervals(&self, negative: u64) -> Intervals {
         Intervals::new(self.packets, self.first, self.newest, self.spread, negative)
     }

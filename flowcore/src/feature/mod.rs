@@ -1,11 +1,14 @@
 //! Per-flow numbers, one file each (definitions.md has the exact rules).
 //!
 //! A feature is a small state that looks at each packet of a flow, turns round with it, and ends in
-//! values with field names. To add one: a file with the three parts, and a line in the list below.
+//! values with field names. To add one: a file with the three parts, and a line in the list below: under
+//! `headers` if it looks at a packet's [`Facts`](crate::packet::Facts) only, so that it can wait while the flow
+//! is so short that its packets are kept as they are; else under `payload`.
 #![forbid(unsafe_code)]
 
 mod community_id;
 mod entropy;
+mod headers;
 mod iat;
 mod length;
 mod splt;
@@ -20,6 +23,7 @@ use crate::packet::Packet;
 
 pub use community_id::CommunityId;
 pub use entropy::{Entropy, EntropyValues};
+use headers::Headers;
 pub use iat::{Iat, IatValues, Intervals};
 pub use length::Lengths;
 pub use splt::{Splt, SpltValues};
@@ -90,49 +94,98 @@ pub struct FeatureOptions {
 }
 
 macro_rules! features {
-    ($($field:ident: $feature:ty,)+) => {
+    (headers { $($header:ident: $from_headers:ty,)+ } payload { $($field:ident: $feature:ty,)+ }) => {
         /// The state of all features of one flow.
         #[derive(Default, Debug)]
         pub struct Features {
-            $(#[allow(missing_docs)] pub $field: $feature,)+
+            headers: Headers,
+            $($field: $feature,)+
+        }
+
+        /// The state of the features that look at headers only.
+        #[derive(Default, Debug)]
+        struct States {
+            $($header: $from_headers,)+
         }
 
         /// The values of all features of one flow record.
         #[derive(Clone, Debug)]
         pub struct FeatureValues {
+            $(#[allow(missing_docs)] pub $header: <$from_headers as Feature>::Values,)+
             $(#[allow(missing_docs)] pub $field: <$feature as Feature>::Values,)+
         }
 
         /// The fields of each feature, in the order of the record.
-        pub const FEATURE_FIELDS: &[&[Field]] =
-            &[$(<<$feature as Feature>::Values as Values>::FIELDS,)+];
+        pub const FEATURE_FIELDS: &[&[Field]] = &[
+            $(<<$from_headers as Feature>::Values as Values>::FIELDS,)+
+            $(<<$feature as Feature>::Values as Values>::FIELDS,)+
+        ];
 
         impl Features {
             /// Takes a packet into account.
             #[inline]
             pub fn update(&mut self, packet: &Packet<'_>, dir: Dir, options: &FeatureOptions) {
                 $(self.$field.update(packet, dir, options);)+
+                self.headers.update(packet, dir);
             }
 
             /// Swaps the directions.
             pub fn turn(&mut self) {
+                self.headers.turn();
                 $(self.$field.turn();)+
             }
 
             /// Starts the next slice.
             pub fn next_slice(&mut self) {
+                self.headers.states().next_slice();
                 $(self.$field.next_slice();)+
             }
 
             /// Returns the values of the slice so far.
             pub fn finish(&self) -> FeatureValues {
-                FeatureValues { $($field: self.$field.finish(),)+ }
+                let replayed;
+                let states = match &self.headers {
+                    Headers::Counted(states) => states,
+                    few => {
+                        replayed = few.replay();
+                        &replayed
+                    }
+                };
+                FeatureValues {
+                    $($header: states.$header.finish(),)+
+                    $($field: self.$field.finish(),)+
+                }
+            }
+
+            /// Returns packets and bytes of the slice so far.
+            pub fn volume(&self) -> VolumeValues {
+                self.headers.volume()
             }
 
             /// Returns how many bytes the features hold outside themselves.
             #[inline]
             pub fn heap_bytes(&self) -> usize {
-                0 $(+ self.$field.heap_bytes())+
+                self.headers.heap_bytes() $(+ self.$field.heap_bytes())+
+            }
+        }
+
+        impl States {
+            #[inline]
+            fn update(&mut self, packet: &Packet<'_>, dir: Dir) {
+                $(self.$header.update(packet, dir, &NO_OPTIONS);)+
+            }
+
+            fn turn(&mut self) {
+                $(self.$header.turn();)+
+            }
+
+            fn next_slice(&mut self) {
+                $(self.$header.next_slice();)+
+            }
+
+            #[inline]
+            fn heap_bytes(&self) -> usize {
+                0 $(+ self.$header.heap_bytes())+
             }
         }
 
@@ -141,6 +194,12 @@ macro_rules! features {
             #[inline]
             pub fn value(&self, feature: usize, index: usize) -> Scalar<'_> {
                 let mut nth = 0;
+                $(
+                    if feature == nth {
+                        return self.$header.value(index);
+                    }
+                    nth += 1;
+                )+
                 $(
                     if feature == nth {
                         return self.$field.value(index);
@@ -155,13 +214,20 @@ macro_rules! features {
 }
 
 features! {
-    volume: Volume,
-    iat: Iat,
-    ttl: Ttl,
-    tcp: Tcp,
-    entropy: Entropy,
-    splt: Splt,
+    headers {
+        volume: Volume,
+        iat: Iat,
+        ttl: Ttl,
+        tcp: Tcp,
+    }
+    payload {
+        entropy: Entropy,
+        splt: Splt,
+    }
 }
+
+/// Features of headers have no settings.
+const NO_OPTIONS: FeatureOptions = FeatureOptions { entropy_bytes: 0, splt: 0 };
 
 #[cfg(test)]
 mod maker;

@@ -224,7 +224,7 @@ impl<X: Feature> Flow<X> {
 
     /// Returns the packets and bytes of the slice so far.
     pub(super) fn volume(&self) -> VolumeValues {
-        self.features.volume.finish()
+        self.features.volume()
     }
 
     /// Ends the slice at a packet that belongs to the next one.

