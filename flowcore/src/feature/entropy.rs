@@ -119,6 +119,9 @@ enum Table {
     Wide(Box<[[u64; 256]; 2]>),
 }
 
+impl Entropy { pub(super) fn glance(&self) -> u64 {
+    match &self.held { Held::Nothing => 0, Held::Short(few) => few.taken[0] as u64 ^ few.bytes[64] as u64, Held::Long(few)=> few.taken[0] as u64 ^ few.bytes[100] as u64, Held::Counted(c) => c.taken[0] }
+}}
 impl Held {
     /// Takes payload of one direction, of which `limit` bytes count in all; 0 stands for no limit.
     #[inline]
@@ -268,21 +271,19 @@ fn measure_few([src, dst]: [&[u8]; 2]) -> EntropyValues {
     src.iter().for_each(|&byte| counts[usize::from(byte)][0] += 1);
     dst.iter().for_each(|&byte| counts[usize::from(byte)][1] += 1);
     let logs = &*LOGARITHMS;
-    let weight = |bytes: &[u8], of: fn([u8; 2]) -> u8| -> u64 {
-        bytes.iter().map(|&byte| logs[usize::from(of(counts[usize::from(byte)]))]).sum()
+    // For each side the weight of its own counts, and that of its bytes in the counts of both.
+    let weights = |bytes: &[u8], own: usize| {
+        bytes.iter().map(|&byte| counts[usize::from(byte)]).fold((0, 0), |(alone, among_all), count| {
+            let all = count[0] + count[1];
+            (alone + logs[usize::from(count[own])], among_all + logs[usize::from(all)])
+        })
     };
+    let ((src_alone, src_among), (dst_alone, dst_among)) = (weights(src, 0), weights(dst, 1));
     let entropy = |len: usize, weight: u64| {
         (len > 0).then(|| (len as u64 * logs[len] - weight) as f64 / (len as f64 * ONE_BIT))
     };
-    let of_src = entropy(src.len(), weight(src, |[src, _]| src));
-    let of_dst = entropy(dst.len(), weight(dst, |[_, dst]| dst));
-    let both = match (of_src, of_dst) {
-        (Some(_), Some(_)) => {
-            let all = |[src, dst]: [u8; 2]| src + dst;
-            entropy(src.len() + dst.len(), weight(src, all) + weight(dst, all))
-        }
-        (one, other) => one.or(other),
-    };
+    let both = entropy(src.len() + dst.len(), src_among + dst_among);
+    let (of_src, of_dst) = (entropy(src.len(), src_alone), entropy(dst.len(), dst_alone));
     EntropyValues { both, src: of_src, dst: of_dst, bytes: (src.len() + dst.len()) as u64 }
 }
 

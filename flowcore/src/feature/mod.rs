@@ -157,6 +157,15 @@ macro_rules! features {
                 }
             }
 
+            #[inline]
+            pub(crate) fn glance(&self) -> u64 {
+                self.headers.glance()
+            }
+
+            pub(crate) fn glance_outside(&self) -> u64 {
+                self.entropy.glance()
+            }
+
             /// Returns packets and bytes of the slice so far.
             pub fn volume(&self) -> VolumeValues {
                 self.headers.volume()
@@ -170,6 +179,7 @@ macro_rules! features {
         }
 
         impl States {
+            fn glance(&self) -> u64 { (self.iat.heap_bytes() + self.tcp.heap_bytes()) as u64 ^ self.volume.glance() }
             #[inline]
             fn update(&mut self, packet: &Packet<'_>, dir: Dir) {
                 $(self.$header.update(packet, dir, &NO_OPTIONS);)+

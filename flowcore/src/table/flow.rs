@@ -208,6 +208,18 @@ impl<X: Feature> Flow<X> {
         }
     }
 
+    /// Reads a little of each part.
+    #[inline]
+    pub(super) fn glance(&self) -> u64 {
+        let times = self.newest.as_nanos() as u64 ^ self.closing.is_some() as u64;
+        self.key.as_words()[4] ^ times ^ u64::from(self.parked) ^ self.features.glance()
+    }
+
+    /// Reads a little of what is held outside.
+    pub(super) fn glance_outside(&self) -> u64 {
+        self.heap_bytes() as u64 ^ self.features.glance_outside()
+    }
+
     /// Returns the bytes held outside.
     #[inline]
     pub(super) fn heap_bytes(&self) -> usize {

@@ -106,7 +106,8 @@ impl<X: Feature> FlowTable<X> {
 
     /// Counts packets one after the other, as [`FlowTable::ingest`] does.
     ///
-    /// Looks up several flows before it counts the first packet: so memory is waited for once and not for each.
+    /// Looks several flows up, and then at all of them, before it counts the first packet: so memory is waited for
+    /// once and not for each.
     pub fn ingest_all<'p>(
         &mut self,
         mut packets: impl Iterator<Item = Packet<'p>> + Clone,
@@ -117,9 +118,10 @@ impl<X: Feature> FlowTable<X> {
             let mut taken = 0;
             for (place, packet) in places.iter_mut().zip(packets.clone()) {
                 let tag = self.store.tag(&packet.key);
-                *place = (tag, self.store.find(&packet.key, tag));
+                *place = (tag, self.store.guess(tag));
                 taken += 1;
             }
+            self.look_at(places.iter().filter_map(|place| place.1));
             for ((tag, at), packet) in places.into_iter().zip(packets.by_ref().take(taken)) {
                 self.take(&packet, tag, at, &mut out);
             }
@@ -180,7 +182,7 @@ impl<X: Feature> FlowTable<X> {
         states.saturating_add_signed(self.heap)
     }
 
-    /// Counts a packet in its flow, which was seen at `at` a moment ago, if it was there.
+    /// Counts a packet in its flow, which is at `at` if anywhere near.
     #[inline]
     fn take(&mut self, packet: &Packet<'_>, tag: u32, at: Option<u32>, out: &mut impl FnMut(FlowRecord)) {
         self.advance(packet.table_time, out);
@@ -199,9 +201,10 @@ impl<X: Feature> FlowTable<X> {
                     return self.count(at, packet, out);
                 }
                 Fate::Ended(reason, due) => {
-                    if let Some(record) = self.end(at, reason, due) {
-                        self.wait(record, out);
-                    }
+                    self.unpark(at);
+                    let mut ended = None;
+                    self.finish(at, reason, due, &mut |record| ended = Some(record));
+                    ended.into_iter().for_each(|record| self.wait(record, out));
                 }
             }
         }
@@ -251,29 +254,36 @@ impl<X: Feature> FlowTable<X> {
         let mut due = std::mem::take(&mut self.due);
         let mut waiting = std::mem::take(&mut self.waiting);
         due.sort_unstable_by_key(|due| (due.time, due.order, due.at));
-        waiting.sort_by_key(replay_order);
-        let mut records = waiting.drain(..).peekable();
+        // The first one last, so that it can be popped.
+        waiting.sort_by_key(|record| std::cmp::Reverse(replay_order(record)));
         for (nth, ended) in due.iter().enumerate() {
             if nth % AT_ONCE == 0 {
-                self.look_at(&due[nth..due.len().min(nth + AT_ONCE)]);
+                let next = due[nth..].iter().take(AT_ONCE).map(|due| due.at);
+                self.look_at(next.clone());
+                self.look_up(next);
             }
             let place = (ended.time, ended.order.0, ended.order.1);
-            while let Some(record) = records.next_if(|record| replay_order(record) <= place) {
-                out(record);
+            while waiting.last().is_some_and(|record| replay_order(record) <= place) {
+                waiting.pop().into_iter().for_each(&mut *out);
             }
-            if let Some(record) = self.finish(ended.at, ended.reason, ended.time) {
-                out(record);
-            }
+            self.finish(ended.at, ended.reason, ended.time, out);
         }
-        records.for_each(&mut *out);
+        waiting.drain(..).rev().for_each(&mut *out);
         due.clear();
         (self.due, self.waiting) = (due, waiting);
     }
 
-    /// Reads a little of each flow and of what it holds outside, so that memory is waited for once for all.
-    fn look_at(&self, due: &[Due]) {
-        let heap = |ended: &Due| self.store.flow(ended.at).map_or(0, Flow::heap_bytes);
-        std::hint::black_box(due.iter().map(heap).sum::<usize>());
+    /// Reads a little of each flow, so that memory is waited for once for all.
+    #[inline]
+    fn look_at(&self, flows: impl Iterator<Item = u32>) {
+        let glances = flows.map(|at| self.store.flow(at).map_or(0, Flow::glance));
+        std::hint::black_box(glances.fold(0, u64::wrapping_add));
+    }
+
+    /// The same for what they hold outside, and for their places in the index.
+    fn look_up(&self, flows: impl Iterator<Item = u32>) {
+        let glances = flows.map(|at| self.store.flow(at).map_or(0, |flow| flow.glance_outside() + self.store.guess(flow.tag).map_or(0, u64::from)));
+        std::hint::black_box(glances.fold(0, u64::wrapping_add));
     }
 
     #[cold]
@@ -340,9 +350,8 @@ impl<X: Feature> FlowTable<X> {
         let at = if self.young.is_empty() { self.nearest_to_its_end() } else { self.young.head };
         if let Some(flow) = self.store.flow(at) {
             let reason = flow.end_reason(EndReason::Resource);
-            if let Some(record) = self.end(at, reason, self.now.time) {
-                out(record);
-            }
+            self.unpark(at);
+            self.finish(at, reason, self.now.time, out);
         }
     }
 
@@ -363,22 +372,19 @@ impl<X: Feature> FlowTable<X> {
         best.1
     }
 
-    fn end(&mut self, at: u32, reason: EndReason, due: Timestamp) -> Option<FlowRecord> {
-        self.unpark(at);
-        self.finish(at, reason, due)
-    }
-
     /// Writes the record of a flow that is not parked any more, and drops the flow.
-    fn finish(&mut self, at: u32, reason: EndReason, due: Timestamp) -> Option<FlowRecord> {
-        if self.store.flow(at)?.young {
+    #[inline]
+    fn finish(&mut self, at: u32, reason: EndReason, due: Timestamp, out: &mut impl FnMut(FlowRecord)) {
+        let Some(flow) = self.store.flow_mut(at) else { return };
+        let (young, heap) = (flow.young, flow.heap);
+        let record = flow.record(reason, TableTime { epoch: self.now.epoch, time: due }, &self.options);
+        self.heap -= i64::from(heap);
+        if young {
             self.young.unlink(at, &mut YoungLinks(&mut self.store));
         }
-        let flow = self.store.flow_mut(at)?;
-        self.heap -= i64::from(flow.heap);
-        let record = flow.record(reason, TableTime { epoch: self.now.epoch, time: due }, &self.options);
         self.store.remove(at);
         self.tally(&record);
-        Some(record)
+        out(record);
     }
 
     /// Holds a record back until all that are due before it have left, or until too many wait.
@@ -431,4 +437,4 @@ fn replay_order(record: &FlowRecord) -> (Timestamp, u64, u32) {
 /// Only an input that ends so many flows in that time by new connections, or by cuts, gets there.
 const MOST_WAITING: usize = 8192;
 /// How many flows are looked up before the first is worked on: about as many as the processor fetches at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;

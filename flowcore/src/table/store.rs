@@ -62,6 +62,12 @@ impl<X> Store<X> {
         self.index.find(spread(tag), same).map(|entry| entry.at)
     }
 
+    /// Returns the flow that a tag most likely belongs to, without looking at it.
+    #[inline]
+    pub(super) fn guess(&self, tag: u32) -> Option<u32> {
+        self.index.find(spread(tag), |entry| entry.tag == tag).map(|entry| entry.at)
+    }
+
     pub(super) fn insert(&mut self, flow: Flow<X>) -> u32 {
         let tag = flow.tag;
         let at = match self.free.pop() {
