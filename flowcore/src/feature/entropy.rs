@@ -264,26 +264,27 @@ fn count(counts: &mut [u32; 256], bytes: &[u8]) {
     }
 }
 
-/// The entropy of few bytes: Σ c·log2 c over the values is Σ log2 c over the bytes, of which there are fewer.
+/// The entropy of few bytes: with each byte the weight of its value grows by a step that was computed before.
 fn measure_few([src, dst]: [&[u8]; 2]) -> EntropyValues {
     const { assert!(LONG <= u8::MAX as usize) };
-    let mut counts = [[0u8; 2]; 256];
-    src.iter().for_each(|&byte| counts[usize::from(byte)][0] += 1);
-    dst.iter().for_each(|&byte| counts[usize::from(byte)][1] += 1);
-    let logs = &*LOGARITHMS;
-    // For each side the weight of its own counts, and that of its bytes in the counts of both.
-    let weights = |bytes: &[u8], own: usize| {
-        bytes.iter().map(|&byte| counts[usize::from(byte)]).fold((0, 0), |(alone, among_all), count| {
-            let all = count[0] + count[1];
-            (alone + logs[usize::from(count[own])], among_all + logs[usize::from(all)])
-        })
+    let steps = &*STEPS;
+    let weigh = |bytes: &[u8], counts: &mut [u8; 256]| -> u64 {
+        let step = |&byte: &u8| {
+            let count = &mut counts[usize::from(byte)];
+            *count += 1;
+            steps.by_count[usize::from(*count)]
+        };
+        bytes.iter().map(step).sum()
     };
-    let ((src_alone, src_among), (dst_alone, dst_among)) = (weights(src, 0), weights(dst, 1));
     let entropy = |len: usize, weight: u64| {
-        (len > 0).then(|| (len as u64 * logs[len] - weight) as f64 / (len as f64 * ONE_BIT))
+        (len > 0).then(|| (steps.all[len.min(LONG)] - weight) as f64 / (len as f64 * ONE_BIT))
     };
-    let both = entropy(src.len() + dst.len(), src_among + dst_among);
-    let (of_src, of_dst) = (entropy(src.len(), src_alone), entropy(dst.len(), dst_alone));
+    let mut counts = [0; 256];
+    let src_weight = weigh(src, &mut counts);
+    let both_weight = src_weight + weigh(dst, &mut counts);
+    let dst_weight = if src.is_empty() { both_weight } else { weigh(dst, &mut [0; 256]) };
+    let both = entropy(src.len() + dst.len(), both_weight);
+    let (of_src, of_dst) = (entropy(src.len(), src_weight), entropy(dst.len(), dst_weight));
     EntropyValues { both, src: of_src, dst: of_dst, bytes: (src.len() + dst.len()) as u64 }
 }
 
@@ -343,10 +344,20 @@ const LONG: usize = 190;
 
 /// c·log2 c of small counts.
 static WEIGHTS: LazyLock<[f64; 1024]> = LazyLock::new(|| std::array::from_fn(|count| weight(count as u64)));
-/// log2 of 0 to 255 (that of 0 being of no use) in whole numbers, whose sums depend on no order.
-static LOGARITHMS: LazyLock<[u64; 256]> =
-    LazyLock::new(|| std::array::from_fn(|n| ((n.max(1) as f64).log2() * ONE_BIT).round() as u64));
-/// What stands for 1 there: the sum over [`LONG`] bytes fits 64 bits.
+/// c·log2 c of counts up to [`LONG`] in whole numbers, whose sums depend on no order.
+struct Steps {
+    all: [u64; LONG + 1],
+    /// By how much each is more than the one before.
+    by_count: [u64; 256],
+}
+
+static STEPS: LazyLock<Steps> = LazyLock::new(|| {
+    let all = std::array::from_fn(|count| (weight(count as u64) * ONE_BIT).round() as u64);
+    let step = |count: usize| all.get(count).map_or(0, |weight| weight - all[count.saturating_sub(1)]);
+    Steps { all, by_count: std::array::from_fn(step) }
+});
+
+/// What stands for 1 there: the weight of [`LONG`] equal bytes fits 64 bits.
 const ONE_BIT: f64 = (1u64 << 48) as f64;
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! One flow: its state between packets, and the record it ends in.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::direction::{self, Evidence};
-use super::options::TableOptions;
+use super::options::{TableOptions, Timeouts};
 use super::wheel::Link;
 use crate::feature::{CommunityId, Feature, Features, Values, VolumeValues};
 use crate::key::{Dir, End, FlowKey};
@@ -58,6 +57,16 @@ struct Closing {
     at: Timestamp,
 }
 
+/// What a packet changed that the table keeps account of.
+pub(super) struct Change {
+    /// Bytes held outside: so many more.
+    pub(super) heap: i64,
+    /// The flow is no longer young.
+    pub(super) grew_up: bool,
+    /// The flow is closed, and so due earlier.
+    pub(super) closes: bool,
+}
+
 /// What a packet means for the flow that its key names.
 pub(super) enum Fate {
     /// It belongs to the flow.
@@ -106,10 +115,10 @@ impl<X: Feature> Flow<X> {
 
     /// Tells what a packet of this key means for the flow.
     #[inline]
-    pub(super) fn fate(&self, packet: &Packet<'_>, options: &TableOptions) -> Fate {
+    pub(super) fn fate(&self, packet: &Packet<'_>, timeouts: &Timeouts) -> Fate {
         let now = packet.table_time.time;
-        if let Some(reason) = self.ended(now, options) {
-            return Fate::Ended(reason, self.due(options));
+        if let Some(reason) = self.ended(now, timeouts) {
+            return Fate::Ended(reason, self.due(timeouts));
         }
         if let Some(tcp) = packet.tcp
             && tcp.flags.is_syn()
@@ -123,22 +132,19 @@ impl<X: Feature> Flow<X> {
                 return Fate::Ended(EndReason::Reuse, now);
             }
         }
-        match options.active {
-            Some(active) if exceeds(now.nanos_since(self.opened), active) => Fate::Cuts,
-            _ => Fate::Goes,
-        }
+        if now.nanos_since(self.opened) > timeouts.active { Fate::Cuts } else { Fate::Goes }
     }
 
     /// Returns why the flow has ended by a table time, if it has.
     #[inline]
-    pub(super) fn ended(&self, now: Timestamp, options: &TableOptions) -> Option<EndReason> {
+    pub(super) fn ended(&self, now: Timestamp, timeouts: &Timeouts) -> Option<EndReason> {
         if let Some(closing) = self.closing
             && now.nanos_since(closing.at) > LINGER
         {
             return Some(closing.reason);
         }
-        exceeds(now.nanos_since(self.newest), options.idle.of(self.key.proto()))
-            .then(|| self.end_reason(EndReason::Idle))
+        let silent = now.nanos_since(self.newest);
+        (silent > timeouts.idle(self.key.proto())).then(|| self.end_reason(EndReason::Idle))
     }
 
     /// Returns the reason of a flow that ends for want of packets, room or input.
@@ -147,17 +153,14 @@ impl<X: Feature> Flow<X> {
     }
 
     /// Returns the table time at which the flow ends if nothing more comes.
-    pub(super) fn due(&self, options: &TableOptions) -> Timestamp {
-        let idle = options.idle.of(self.key.proto()).as_nanos().min(u128::from(u64::MAX)) as u64;
+    #[inline]
+    pub(super) fn due(&self, timeouts: &Timeouts) -> Timestamp {
+        let idle = timeouts.idle(self.key.proto());
         let idle = self.newest.saturating_add_nanos(idle).max(self.touched);
         match self.closing {
             Some(closing) => idle.min(closing.at.saturating_add_nanos(LINGER)),
             None => idle,
         }
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        self.closing.is_some()
     }
 
     /// Returns what stands behind the due time in the order of replay.
@@ -166,6 +169,8 @@ impl<X: Feature> Flow<X> {
     }
 
     /// Counts a packet in every number of the flow; `opens` says that it is the flow's first one.
+    ///
+    /// Returns what the table has to know of it.
     #[inline]
     pub(super) fn count(
         &mut self,
@@ -173,7 +178,8 @@ impl<X: Feature> Flow<X> {
         opens: bool,
         options: &TableOptions,
         l7_counts: &mut L7Counts,
-    ) {
+    ) -> Change {
+        let (was_young, was_closing) = (self.young, self.closing.is_some());
         self.first = self.first.min(packet.time);
         self.last = self.last.max(packet.time);
         self.newest = self.newest.max(packet.time);
@@ -206,6 +212,11 @@ impl<X: Feature> Flow<X> {
             }
             _ => self.young &= opens,
         }
+        Change {
+            heap: self.measure(),
+            grew_up: was_young && !self.young,
+            closes: self.closing.is_some() && !was_closing,
+        }
     }
 
     /// Reads a little of each part.
@@ -228,7 +239,7 @@ impl<X: Feature> Flow<X> {
 
     /// Returns by how much the bytes held outside have changed since the last call.
     #[inline]
-    pub(super) fn measure(&mut self) -> i64 {
+    fn measure(&mut self) -> i64 {
         let heap = u32::try_from(self.heap_bytes()).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut self.heap, heap);
         i64::from(self.heap) - i64::from(before)
@@ -315,10 +326,6 @@ impl<X: Feature> Flow<X> {
             self.closing = Some(Closing { reason: EndReason::Fin, at });
         }
     }
-}
-
-fn exceeds(nanos: u64, timeout: Duration) -> bool {
-    u128::from(nanos) > timeout.as_nanos()
 }
 
 /// How long a closed flow still takes packets, and how long one must be silent for a new SYN to end it.

@@ -24,6 +24,7 @@ use crate::record::{EndReason, FlowRecord};
 use crate::time::{TableTime, Timestamp};
 
 use flow::{Fate, Flow};
+use options::Timeouts;
 pub use options::{IdleTimeouts, TableOptions};
 use store::{Store, WheelLinks, YoungLinks};
 use wheel::{List, Wheel, slot_of, slot_start};
@@ -37,6 +38,7 @@ use wheel::{List, Wheel, slot_of, slot_start};
 /// Panics: never, whatever the packets are.
 pub struct FlowTable<X: Feature = ()> {
     options: TableOptions,
+    timeouts: Timeouts,
     store: Store<X>,
     wheel: Wheel,
     /// Flows with one packet or half a handshake, oldest first.
@@ -83,6 +85,7 @@ impl<X: Feature> FlowTable<X> {
     /// Makes an empty table.
     pub fn new(options: TableOptions) -> Self {
         FlowTable {
+            timeouts: Timeouts::new(&options),
             options,
             store: Store::new(),
             wheel: Wheel::new(),
@@ -188,11 +191,11 @@ impl<X: Feature> FlowTable<X> {
         self.advance(packet.table_time, out);
         self.counts.packets += 1;
         self.counts.bytes += u64::from(packet.wire_len);
-        let still = at.filter(|&at| self.store.flow(at).is_some_and(|flow| flow.key == packet.key));
-        if let Some(at) = still.or_else(|| self.store.find(&packet.key, tag))
+        let is_it = |at: &u32| self.store.flow(*at).is_some_and(|flow| flow.key == packet.key);
+        if let Some(at) = at.filter(is_it).or_else(|| self.store.find(&packet.key, tag))
             && let Some(flow) = self.store.flow_mut(at)
         {
-            match flow.fate(packet, &self.options) {
+            match flow.fate(packet, &self.timeouts) {
                 Fate::Goes => return self.count(at, packet, out),
                 Fate::Cuts => {
                     let record = flow.cut(packet, &self.options);
@@ -235,7 +238,7 @@ impl<X: Feature> FlowTable<X> {
             let slot = self.wheel.cursor();
             let mut next = parked.head;
             while let Some(flow) = self.store.flow(next) {
-                let (at, due) = (next, flow.due(&self.options));
+                let (at, due) = (next, flow.due(&self.timeouts));
                 next = flow.in_wheel.next;
                 if slot_of(due.as_nanos()) <= slot {
                     let reason = flow.end_reason(EndReason::Idle);
@@ -290,8 +293,8 @@ impl<X: Feature> FlowTable<X> {
     fn end_all(&mut self, reason: EndReason, out: &mut impl FnMut(FlowRecord)) {
         let now = self.now.time;
         for (at, flow) in self.store.iter() {
-            let (time, reason) = match flow.ended(now, &self.options) {
-                Some(reason) => (flow.due(&self.options), reason),
+            let (time, reason) = match flow.ended(now, &self.timeouts) {
+                Some(reason) => (flow.due(&self.timeouts), reason),
                 None => (now, flow.end_reason(reason)),
             };
             self.due.push(Due { time, order: flow.order(), at, reason });
@@ -310,8 +313,7 @@ impl<X: Feature> FlowTable<X> {
         self.counts.opened += 1;
         self.young.push_back(at, &mut YoungLinks(&mut self.store));
         if let Some(flow) = self.store.flow_mut(at) {
-            flow.count(packet, true, &self.options, &mut self.counts.l7);
-            self.heap += flow.measure();
+            self.heap += flow.count(packet, true, &self.options, &mut self.counts.l7).heap;
         }
         self.park(at);
         self.shed(out);
@@ -320,14 +322,12 @@ impl<X: Feature> FlowTable<X> {
     #[inline]
     fn count(&mut self, at: u32, packet: &Packet<'_>, out: &mut impl FnMut(FlowRecord)) {
         let Some(flow) = self.store.flow_mut(at) else { return };
-        let (was_young, was_closing) = (flow.young, flow.is_closing());
-        flow.count(packet, false, &self.options, &mut self.counts.l7);
-        self.heap += flow.measure();
-        let (young, closing) = (flow.young, flow.is_closing());
-        if was_young && !young {
+        let change = flow.count(packet, false, &self.options, &mut self.counts.l7);
+        self.heap += change.heap;
+        if change.grew_up {
             self.young.unlink(at, &mut YoungLinks(&mut self.store));
         }
-        if closing && !was_closing {
+        if change.closes {
             self.unpark(at);
             self.park(at);
         }
@@ -361,7 +361,7 @@ impl<X: Feature> FlowTable<X> {
         for _ in 0..64 {
             let Some((at, slot)) = self.wheel.front() else { break };
             let Some(flow) = self.store.flow(at) else { break };
-            let due = flow.due(&self.options);
+            let due = flow.due(&self.timeouts);
             best = best.min((due, at));
             if slot_of(due.as_nanos()) <= slot {
                 break;
@@ -404,7 +404,7 @@ impl<X: Feature> FlowTable<X> {
 
     fn park(&mut self, at: u32) {
         let Some(flow) = self.store.flow(at) else { return };
-        let slot = slot_of(flow.due(&self.options).as_nanos());
+        let slot = slot_of(flow.due(&self.timeouts).as_nanos());
         let place = self.wheel.park(at, slot, &mut WheelLinks(&mut self.store));
         if let Some(flow) = self.store.flow_mut(at) {
             flow.parked = place;

@@ -82,3 +82,27 @@ impl IdleTimeouts {
         self.tcp.max(self.udp).max(self.icmp).max(self.other)
     }
 }
+
+/// The timeouts in nanoseconds, as they are compared for each packet.
+#[derive(Clone, Debug)]
+pub(super) struct Timeouts {
+    /// By protocol number.
+    idle: Box<[u64; 256]>,
+    /// The largest number where flows are never cut.
+    pub(super) active: u64,
+}
+
+impl Timeouts {
+    pub(super) fn new(options: &TableOptions) -> Self {
+        let nanos = |timeout: Duration| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        Timeouts {
+            idle: Box::new(std::array::from_fn(|proto| nanos(options.idle.of(Proto(proto as u8))))),
+            active: options.active.map_or(u64::MAX, nanos),
+        }
+    }
+
+    #[inline]
+    pub(super) fn idle(&self, proto: Proto) -> u64 {
+        self.idle[usize::from(proto.0)]
+    }
+}

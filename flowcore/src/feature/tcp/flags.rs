@@ -16,8 +16,8 @@ impl FlagCounts {
     /// Counts a packet; returns whether the counts must be emptied before the next one.
     #[inline]
     pub(super) fn count(&mut self, flags: TcpFlags) -> bool {
-        for (bit, count) in self.counts.iter_mut().enumerate() {
-            *count += flags.0 >> bit & 1;
+        for (count, flag) in self.counts.iter_mut().zip(BITS) {
+            *count += u16::from(flags.0 & flag != 0);
         }
         self.packets += 1;
         self.packets == u16::MAX
@@ -34,3 +34,6 @@ impl FlagCounts {
         std::array::from_fn(|bit| wide[bit] + u64::from(self.counts[bit]))
     }
 }
+
+/// The eight flags that are counted. Compared with all at once, where shifts would go one by one.
+const BITS: [u16; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
