@@ -119,9 +119,16 @@ enum Table {
     Wide(Box<[[u64; 256]; 2]>),
 }
 
-impl Entropy { pub(super) fn glance(&self) -> u64 {
-    match &self.held { Held::Nothing => 0, Held::Short(few) => few.taken[0] as u64 ^ few.bytes[64] as u64, Held::Long(few)=> few.taken[0] as u64 ^ few.bytes[100] as u64, Held::Counted(c) => c.taken[0] }
-}}
+impl Entropy {
+    pub(super) fn glance(&self) -> u64 {
+        match &self.held {
+            Held::Nothing => 0,
+            Held::Short(few) => few.taken[0] as u64 ^ few.bytes[64] as u64,
+            Held::Long(few) => few.taken[0] as u64 ^ few.bytes[100] as u64,
+            Held::Counted(c) => c.taken[0],
+        }
+    }
+}
 impl Held {
     /// Takes payload of one direction, of which `limit` bytes count in all; 0 stands for no limit.
     #[inline]

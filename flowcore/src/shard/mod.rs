@@ -92,7 +92,7 @@ pub fn start(
         let (give_back, emptied) = bounded(BATCHES_IN_FLIGHT + 2);
         let (to_merge, output) = bounded(CHUNKS_IN_FLIGHT);
         let (give_back_chunk, emptied_chunks) = bounded(CHUNKS_IN_FLIGHT + 2);
-        let worker = Worker::new(&options, to_merge, emptied_chunks);
+        let worker = Worker::new(&options, when_full, to_merge, emptied_chunks);
         let thread = std::thread::Builder::new()
             .name(format!("shard-{nth}"))
             .spawn(move || worker.run(&from_router, &give_back))

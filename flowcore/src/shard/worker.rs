@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::merge::{Chunk, ShardReport};
-use super::{Batch, Input, LAST_REPORT};
+use super::{Batch, Input, LAST_REPORT, WhenFull};
 use crate::record::{EndReason, FlowRecord};
 use crate::table::{FlowTable, TableOptions};
 use crate::time::TableTime;
@@ -14,6 +14,7 @@ use crate::time::TableTime;
 pub(super) struct Worker {
     table: FlowTable,
     out: Out,
+    when_full: WhenFull,
 }
 
 /// Collects records into chunks and sends them.
@@ -26,11 +27,13 @@ struct Out {
 impl Worker {
     pub(super) fn new(
         options: &TableOptions,
+        when_full: WhenFull,
         to_merge: Sender<Chunk>,
         emptied: Receiver<Vec<FlowRecord>>,
     ) -> Self {
         Worker {
             table: FlowTable::new(options.clone()),
+            when_full,
             out: Out { chunk: Chunk::new(Vec::new(), TableTime::START), to_merge, emptied },
         }
     }
@@ -55,13 +58,13 @@ impl Worker {
     }
 
     fn work(&mut self, input: &Receiver<Input>, give_back: &Sender<Batch>) -> EndReason {
-        for input in input {
-            let mut batch = match input {
+        for next in input {
+            let mut batch = match next {
                 Input::Batch(batch) => batch,
                 Input::End(reason) => return reason,
             };
             self.table.ingest_all(batch.packets(), |record| self.out.push(record));
-            self.table.expire(batch.now, |record| self.out.push(record));
+            self.expire(batch.now, input);
             if let Some(number) = batch.report {
                 self.report(number);
             }
@@ -74,6 +77,22 @@ impl Worker {
             let _ = give_back.try_send(batch);
         }
         EndReason::Shutdown
+    }
+
+    /// Ends what is due: only some of it where other batches wait, and none where those could be lost while this
+    /// one waits for the writer.
+    fn expire(&mut self, now: TableTime, input: &Receiver<Input>) {
+        let mut left = ENDED_PER_BATCH;
+        loop {
+            let must_wait = self.when_full == WhenFull::Drop && !self.out.has_room();
+            if (left == 0 || must_wait) && !input.is_empty() {
+                return;
+            }
+            if !self.table.expire_some(now, ENDED_AT_ONCE, |record| self.out.push(record)) {
+                return;
+            }
+            left = left.saturating_sub(ENDED_AT_ONCE);
+        }
     }
 
     fn report(&mut self, number: u64) {
@@ -98,6 +117,10 @@ impl Out {
         }
     }
 
+    fn has_room(&self) -> bool {
+        !self.to_merge.is_full()
+    }
+
     fn has_news(&self) -> bool {
         !self.chunk.records.is_empty() || self.chunk.report.is_some()
     }
@@ -112,3 +135,7 @@ impl Out {
 }
 
 const RECORDS_PER_CHUNK: usize = 256;
+/// Flows that end between two looks at what waits: a quarter of a millisecond.
+const ENDED_AT_ONCE: usize = 256;
+/// Flows that end for a batch of packets while others wait: four times as many as it can open.
+const ENDED_PER_BATCH: usize = 4096;

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod direction;
+mod due;
+mod expiry;
 mod flow;
 mod options;
 mod store;
@@ -14,6 +16,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use crate::error::Counters;
@@ -23,11 +26,13 @@ use crate::packet::{Labels, Packet};
 use crate::record::{EndReason, FlowRecord};
 use crate::time::{TableTime, Timestamp};
 
+use due::DueList;
+use expiry::Waiting;
 use flow::{Fate, Flow};
 use options::Timeouts;
 pub use options::{IdleTimeouts, TableOptions};
 use store::{Store, WheelLinks, YoungLinks};
-use wheel::{List, Wheel, slot_of, slot_start};
+use wheel::{List, NOWHERE, Wheel, slot_of, slot_start};
 
 /// A table of open flows.
 ///
@@ -45,9 +50,9 @@ pub struct FlowTable<X: Feature = ()> {
     young: List,
     now: TableTime,
     started: bool,
-    /// Records that are due in the wheel's present slot; they leave, sorted, when it is over.
-    waiting: Vec<FlowRecord>,
-    due: Vec<Due>,
+    /// Records that others come before; they leave in order when table time has passed theirs.
+    waiting: BinaryHeap<Waiting>,
+    due: DueList,
     labels: Option<Arc<Labels>>,
     heap: i64,
     counts: TableCounts,
@@ -72,15 +77,6 @@ pub struct TableCounts {
     pub l7: L7Counts,
 }
 
-/// A flow that has ended, and its place in the order of replay.
-#[derive(Clone, Copy)]
-struct Due {
-    time: Timestamp,
-    order: (u64, u32),
-    at: u32,
-    reason: EndReason,
-}
-
 impl<X: Feature> FlowTable<X> {
     /// Makes an empty table.
     pub fn new(options: TableOptions) -> Self {
@@ -92,22 +88,27 @@ impl<X: Feature> FlowTable<X> {
             young: List::EMPTY,
             now: TableTime::default(),
             started: false,
-            waiting: Vec::new(),
-            due: Vec::new(),
+            waiting: BinaryHeap::new(),
+            due: DueList::default(),
             labels: None,
             heap: 0,
             counts: TableCounts::default(),
         }
     }
 
-    /// Counts a packet in its flow; flows that were due by its table time end first.
+    /// Counts a packet in its flow, after the records of flows that were due by its table time.
+    ///
+    /// Where very many are due at once, some of them leave with later packets, so that none has to wait for all.
     #[inline]
     pub fn ingest(&mut self, packet: &Packet<'_>, mut out: impl FnMut(FlowRecord)) {
+        self.advance(packet.table_time, &mut out);
+        self.sweep(AT_ONCE, &mut out);
         let tag = self.store.tag(&packet.key);
         self.take(packet, tag, None, &mut out);
     }
 
-    /// Counts packets one after the other, as [`FlowTable::ingest`] does.
+    /// Counts packets one after the other; the records of flows that are due leave with
+    /// [`FlowTable::expire_some`].
     ///
     /// Looks several flows up, and then at all of them, before it counts the first packet: so memory is waited for
     /// once and not for each.
@@ -124,8 +125,9 @@ impl<X: Feature> FlowTable<X> {
                 *place = (tag, self.store.guess(tag));
                 taken += 1;
             }
-            self.look_at(places.iter().filter_map(|place| place.1));
+            self.store.warm(places.iter().filter_map(|place| place.1));
             for ((tag, at), packet) in places.into_iter().zip(packets.by_ref().take(taken)) {
+                self.advance(packet.table_time, &mut out);
                 self.take(&packet, tag, at, &mut out);
             }
             if taken < AT_ONCE {
@@ -134,15 +136,25 @@ impl<X: Feature> FlowTable<X> {
         }
     }
 
-    /// Moves table time on while no packet comes, and ends what is due; a time that is not later does nothing.
+    /// Moves table time on while no packet comes, and ends what is due; a time that is not later moves nothing.
     pub fn expire(&mut self, now: TableTime, mut out: impl FnMut(FlowRecord)) {
         self.advance(now, &mut out);
+        self.sweep(usize::MAX, &mut out);
+    }
+
+    /// Does the same for at most `most` flows, and a few times as many looks at flows that are not due after all;
+    /// returns whether more is left to do.
+    pub fn expire_some(&mut self, now: TableTime, most: usize, mut out: impl FnMut(FlowRecord)) -> bool {
+        self.advance(now, &mut out);
+        self.sweep(most, &mut out);
+        self.is_behind()
     }
 
     /// Returns the table time at which [`FlowTable::expire`] has something to do next; `None` if the table is empty.
     pub fn next_expiry(&self) -> Option<Timestamp> {
         let flows = self.wheel.first_occupied();
-        let waiting = (!self.waiting.is_empty()).then(|| self.wheel.cursor());
+        let leaving = !self.waiting.is_empty() || !self.due.is_empty();
+        let waiting = leaving.then(|| self.wheel.cursor());
         let slot = flows.into_iter().chain(waiting).min()?;
         Some(slot_start(slot.saturating_add(1)))
     }
@@ -188,7 +200,6 @@ impl<X: Feature> FlowTable<X> {
     /// Counts a packet in its flow, which is at `at` if anywhere near.
     #[inline]
     fn take(&mut self, packet: &Packet<'_>, tag: u32, at: Option<u32>, out: &mut impl FnMut(FlowRecord)) {
-        self.advance(packet.table_time, out);
         self.counts.packets += 1;
         self.counts.bytes += u64::from(packet.wire_len);
         let is_it = |at: &u32| self.store.flow(*at).is_some_and(|flow| flow.key == packet.key);
@@ -225,88 +236,11 @@ impl<X: Feature> FlowTable<X> {
             self.started = true;
         }
         self.now = now;
-        let slot = slot_of(now.time.as_nanos());
-        if slot > self.wheel.cursor() {
-            self.sweep(slot, out);
-        }
-    }
-
-    /// Ends what is due in the slots before `until`.
-    #[cold]
-    fn sweep(&mut self, until: i64, out: &mut impl FnMut(FlowRecord)) {
-        while let Some(parked) = self.wheel.turn(until) {
-            let slot = self.wheel.cursor();
-            let mut next = parked.head;
-            while let Some(flow) = self.store.flow(next) {
-                let (at, due) = (next, flow.due(&self.timeouts));
-                next = flow.in_wheel.next;
-                if slot_of(due.as_nanos()) <= slot {
-                    let reason = flow.end_reason(EndReason::Idle);
-                    self.due.push(Due { time: due, order: flow.order(), at, reason });
-                } else {
-                    self.park(at);
-                }
-            }
-            self.release(out);
-        }
-        self.release(out);
-    }
-
-    /// Lets all flows that are due, and the records that waited for them, leave in order.
-    fn release(&mut self, out: &mut impl FnMut(FlowRecord)) {
-        let mut due = std::mem::take(&mut self.due);
-        let mut waiting = std::mem::take(&mut self.waiting);
-        due.sort_unstable_by_key(|due| (due.time, due.order, due.at));
-        // The first one last, so that it can be popped.
-        waiting.sort_by_key(|record| std::cmp::Reverse(replay_order(record)));
-        for (nth, ended) in due.iter().enumerate() {
-            if nth % AT_ONCE == 0 {
-                let next = due[nth..].iter().take(AT_ONCE).map(|due| due.at);
-                self.look_at(next.clone());
-                self.look_up(next);
-            }
-            let place = (ended.time, ended.order.0, ended.order.1);
-            while waiting.last().is_some_and(|record| replay_order(record) <= place) {
-                waiting.pop().into_iter().for_each(&mut *out);
-            }
-            self.finish(ended.at, ended.reason, ended.time, out);
-        }
-        waiting.drain(..).rev().for_each(&mut *out);
-        due.clear();
-        (self.due, self.waiting) = (due, waiting);
-    }
-
-    /// Reads a little of each flow, so that memory is waited for once for all.
-    #[inline]
-    fn look_at(&self, flows: impl Iterator<Item = u32>) {
-        let glances = flows.map(|at| self.store.flow(at).map_or(0, Flow::glance));
-        std::hint::black_box(glances.fold(0, u64::wrapping_add));
-    }
-
-    /// The same for what they hold outside, and for their places in the index.
-    fn look_up(&self, flows: impl Iterator<Item = u32>) {
-        let glances = flows.map(|at| self.store.flow(at).map_or(0, |flow| flow.glance_outside() + self.store.guess(flow.tag).map_or(0, u64::from)));
-        std::hint::black_box(glances.fold(0, u64::wrapping_add));
-    }
-
-    #[cold]
-    fn end_all(&mut self, reason: EndReason, out: &mut impl FnMut(FlowRecord)) {
-        let now = self.now.time;
-        for (at, flow) in self.store.iter() {
-            let (time, reason) = match flow.ended(now, &self.timeouts) {
-                Some(reason) => (flow.due(&self.timeouts), reason),
-                None => (now, flow.end_reason(reason)),
-            };
-            self.due.push(Due { time, order: flow.order(), at, reason });
-        }
-        self.wheel.clear();
-        self.release(out);
-        self.young = List::EMPTY;
     }
 
     fn open(&mut self, packet: &Packet<'_>, tag: u32, out: &mut impl FnMut(FlowRecord)) {
         while self.store.len() >= self.options.max_flows.max(1) {
-            self.evict(out);
+            self.make_room(out);
         }
         let labels = self.shared_labels(packet.labels);
         let at = self.store.insert(Flow::open(packet, tag, labels));
@@ -338,14 +272,19 @@ impl<X: Feature> FlowTable<X> {
     #[inline]
     fn shed(&mut self, out: &mut impl FnMut(FlowRecord)) {
         while self.memory() > self.options.max_memory && self.store.len() > 1 {
-            self.evict(out);
+            self.make_room(out);
         }
+    }
+
+    /// Ends what is due, and where nothing is, the flow that can best be spared.
+    #[cold]
+    fn make_room(&mut self, out: &mut impl FnMut(FlowRecord)) {
+        if self.is_behind() { self.sweep(AT_ONCE, out) } else { self.evict(out) }
     }
 
     /// Ends the flow that can best be spared: the oldest that has hardly begun, else the one nearest to its end.
     ///
     /// Its record leaves at once: what waits for its turn takes memory too.
-    #[cold]
     fn evict(&mut self, out: &mut impl FnMut(FlowRecord)) {
         let at = if self.young.is_empty() { self.nearest_to_its_end() } else { self.young.head };
         if let Some(flow) = self.store.flow(at) {
@@ -372,29 +311,6 @@ impl<X: Feature> FlowTable<X> {
         best.1
     }
 
-    /// Writes the record of a flow that is not parked any more, and drops the flow.
-    #[inline]
-    fn finish(&mut self, at: u32, reason: EndReason, due: Timestamp, out: &mut impl FnMut(FlowRecord)) {
-        let Some(flow) = self.store.flow_mut(at) else { return };
-        let (young, heap) = (flow.young, flow.heap);
-        let record = flow.record(reason, TableTime { epoch: self.now.epoch, time: due }, &self.options);
-        self.heap -= i64::from(heap);
-        if young {
-            self.young.unlink(at, &mut YoungLinks(&mut self.store));
-        }
-        self.store.remove(at);
-        self.tally(&record);
-        out(record);
-    }
-
-    /// Holds a record back until all that are due before it have left, or until too many wait.
-    fn wait(&mut self, record: FlowRecord, out: &mut impl FnMut(FlowRecord)) {
-        self.waiting.push(record);
-        if self.waiting.len() >= MOST_WAITING {
-            self.release(out);
-        }
-    }
-
     fn tally(&mut self, record: &FlowRecord) {
         let volume = &record.features.volume;
         self.counts.records.count(record.end_reason);
@@ -412,7 +328,7 @@ impl<X: Feature> FlowTable<X> {
     }
 
     fn unpark(&mut self, at: u32) {
-        if let Some(place) = self.store.flow(at).map(|flow| flow.parked) {
+        if let Some(place) = self.store.flow(at).map(|flow| flow.parked).filter(|place| *place != NOWHERE) {
             self.wheel.unpark(at, place, &mut WheelLinks(&mut self.store));
         }
     }
@@ -429,12 +345,5 @@ impl<X: Feature> FlowTable<X> {
     }
 }
 
-fn replay_order(record: &FlowRecord) -> (Timestamp, u64, u32) {
-    (record.due.time, record.flow_id, record.slice)
-}
-
-/// Records that wait for a quarter of a second to be over; more leave early, sorted among themselves only.
-/// Only an input that ends so many flows in that time by new connections, or by cuts, gets there.
-const MOST_WAITING: usize = 8192;
 /// How many flows are looked up before the first is worked on: about as many as the processor fetches at once.
 const AT_ONCE: usize = 32;

@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 
 use super::flow::Flow;
 use super::wheel::{Link, Links};
+use crate::feature::Feature;
 use crate::key::FlowKey;
 
 /// Flows by number and by key.
@@ -115,9 +116,36 @@ impl<X> Store<X> {
         self.place(at)?.as_mut()
     }
 
+    /// Reads a little of each of these flows, so that memory is waited for once for all, and not for each.
+    #[inline]
+    pub(super) fn warm(&self, flows: impl Iterator<Item = u32>)
+    where
+        X: Feature,
+    {
+        let glances = flows.filter_map(|at| self.flow(at)).map(Flow::glance);
+        std::hint::black_box(glances.fold(0, u64::wrapping_add));
+    }
+
+    /// The same for what they hold outside, and for their places in the index.
+    #[inline]
+    pub(super) fn warm_outside(&self, flows: impl Iterator<Item = u32>)
+    where
+        X: Feature,
+    {
+        let glance =
+            |flow: &Flow<X>| flow.glance_outside().wrapping_add(self.guess(flow.tag).map_or(0, u64::from));
+        let glances = flows.filter_map(|at| self.flow(at)).map(glance);
+        std::hint::black_box(glances.fold(0, u64::wrapping_add));
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Flow<X>)> {
         let all = self.chunks.iter().flatten().enumerate();
         all.filter_map(|(at, flow)| Some((at as u32, flow.as_ref()?)))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Flow<X>)> {
+        let all = self.chunks.iter_mut().flatten().enumerate();
+        all.filter_map(|(at, flow)| Some((at as u32, flow.as_mut()?)))
     }
 
     fn place(&mut self, at: u32) -> Option<&mut Option<Flow<X>>> {

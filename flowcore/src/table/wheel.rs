@@ -107,15 +107,19 @@ impl Wheel {
         }
     }
 
-    /// Moves the cursor to the first slot before `until` that holds flows and takes them all out;
-    /// without one, to `until`.
-    pub(super) fn turn(&mut self, until: i64) -> Option<List> {
+    /// Moves the cursor to the first slot before `until` that holds flows, without one to `until`.
+    pub(super) fn turn(&mut self, until: i64) {
         let slot = self.first_occupied().filter(|slot| *slot < until);
         self.cursor = slot.unwrap_or(until.max(self.cursor));
-        slot.map(|slot| {
-            let place = place(slot);
-            self.occupied[place / 64] &= !(1 << (place % 64));
-            std::mem::replace(&mut self.slots[place], List::EMPTY)
+    }
+
+    /// Takes out the flow that was parked first in the cursor's slot.
+    pub(super) fn pop(&mut self, links: &mut impl Links) -> Option<u32> {
+        let place = place(self.cursor);
+        let at = self.slots[place].head;
+        (at != NONE).then(|| {
+            self.unpark(at, place as u16, links);
+            at
         })
     }
 
@@ -158,6 +162,9 @@ pub(super) const fn slot_of(nanos: i64) -> i64 {
 pub(super) const fn slot_start(slot: i64) -> Timestamp {
     Timestamp::from_nanos(slot.saturating_mul(1 << 28))
 }
+
+/// The place of a flow that was taken out of its slot because it is due.
+pub(super) const NOWHERE: u16 = u16::MAX;
 
 /// No flow.
 pub(super) const NONE: u32 = u32::MAX;

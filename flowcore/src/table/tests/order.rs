@@ -1,6 +1,7 @@
 //! The order in which records leave (definitions.md, "Order of replay").
 
 use super::*;
+use crate::time::TableTime;
 
 #[test]
 fn records_leave_by_due_time_then_flow_id_then_slice() {
@@ -34,4 +35,32 @@ fn nothing_due_before_the_settled_time_is_left() {
         assert!(late.is_none_or(|record| record.due < settled));
         bench.out.clear();
     }
+}
+
+/// Thousands of flows that are due at once leave with the packets after them, a few at a time, as if they had left
+/// at once: also those whose key, or whose place in a full table, a later packet takes.
+#[test]
+fn many_at_once_leave_a_few_at_a_time() {
+    let options = TableOptions { max_flows: 3500, ..TableOptions::default() };
+    let shots: Vec<Shot> = (0..3000u16)
+        .map(|n| Shot { sport: 1000 + n, ..udp(i64::from(n % 50)) })
+        .chain((0..600).map(|n| Shot { sport: n * 7, ..udp(100_000 + i64::from(n)) }))
+        .collect();
+    let (mut slow, mut quick) = (Bench::new(options.clone()), Bench::new(options));
+    let mut most = 0;
+    for shot in &shots {
+        let before = slow.out.len();
+        slow.shoot(shot);
+        most = most.max(slow.out.len() - before);
+        let now = TableTime { epoch: 0, time: at(shot.millis) };
+        quick.table.expire(now, |record| quick.out.push(record));
+        quick.shoot(shot);
+    }
+    assert!(slow.out.len() > 2000 && most < 100, "{} in all, {most} at once", slow.out.len());
+    let lines = |records: Vec<FlowRecord>| -> Vec<String> {
+        records.iter().map(|record| serde_json::to_string(record).unwrap()).collect()
+    };
+    let (slow, quick) = (lines(slow.end()), lines(quick.end()));
+    assert_eq!(slow.len(), quick.len());
+    assert!(slow == quick);
 }

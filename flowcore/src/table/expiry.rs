@@ -1,0 +1,176 @@
+//! How flows end by time: a little at a go, and in the order of replay.
+
+use std::cmp::{Ordering, Reverse};
+
+use super::due::Due;
+use super::flow::Flow;
+use super::store::{WheelLinks, YoungLinks};
+use super::wheel::{List, NOWHERE, slot_of};
+use super::{AT_ONCE, FlowTable};
+use crate::feature::Feature;
+use crate::record::{EndReason, FlowRecord};
+use crate::time::{TableTime, Timestamp};
+
+/// A record that others come before; the first one in the order of replay is the greatest.
+pub(super) struct Waiting(Box<FlowRecord>);
+
+impl<X: Feature> FlowTable<X> {
+    /// Tells whether flows or records are left whose time has passed.
+    #[inline]
+    pub(super) fn is_behind(&self) -> bool {
+        self.started && slot_of(self.now.time.as_nanos()) > self.wheel.cursor()
+    }
+
+    /// Ends up to `most` flows of the slots that table time has passed.
+    #[inline]
+    pub(super) fn sweep(&mut self, most: usize, out: &mut impl FnMut(FlowRecord)) {
+        if self.is_behind() {
+            self.sweep_slots(most, out);
+        }
+    }
+
+    #[cold]
+    fn sweep_slots(&mut self, mut most: usize, out: &mut impl FnMut(FlowRecord)) {
+        let until = slot_of(self.now.time.as_nanos());
+        let mut looks = most.saturating_mul(LOOKS);
+        while self.wheel.cursor() < until {
+            if !self.gather(&mut looks) || !self.release(&mut most, out) {
+                return;
+            }
+            let slot = self.wheel.cursor();
+            self.let_go(out, |record| slot_of(record.due.time.as_nanos()) <= slot);
+            self.wheel.turn(until);
+        }
+        self.let_go(out, |record| slot_of(record.due.time.as_nanos()) < until);
+    }
+
+    /// Takes the flows out of the cursor's slot that are due, and parks the others anew; returns whether it is empty.
+    fn gather(&mut self, looks: &mut usize) -> bool {
+        let slot = self.wheel.cursor();
+        while *looks > 0 {
+            let Some(at) = self.wheel.pop(&mut WheelLinks(&mut self.store)) else { return true };
+            *looks -= 1;
+            let Some(flow) = self.store.flow_mut(at) else { continue };
+            let time = flow.due(&self.timeouts);
+            if slot_of(time.as_nanos()) <= slot {
+                flow.parked = NOWHERE;
+                let reason = flow.end_reason(EndReason::Idle);
+                self.due.push(Due { time, order: flow.order(), at, reason });
+            } else {
+                self.park(at);
+            }
+        }
+        false
+    }
+
+    /// Lets flows that are due, and the records that come before them, leave in order; returns whether all have left.
+    fn release(&mut self, most: &mut usize, out: &mut impl FnMut(FlowRecord)) -> bool {
+        while *most > 0 && !self.due.is_empty() {
+            let group: [Option<Due>; AT_ONCE] =
+                std::array::from_fn(|nth| if nth < *most { self.due.pop() } else { None });
+            *most = most.saturating_sub(AT_ONCE);
+            let group = group.into_iter().flatten();
+            self.store.warm(group.clone().map(|due| due.at));
+            self.store.warm_outside(group.clone().map(|due| due.at));
+            for ended in group {
+                self.let_go(out, |record| replay_order(record) <= ended.place());
+                // A packet may have ended it already, and another flow may be in its place.
+                let is_it = |flow: &Flow<X>| flow.parked == NOWHERE && flow.order() == ended.order;
+                if self.store.flow(ended.at).is_some_and(is_it) {
+                    self.finish(ended.at, ended.reason, ended.time, out);
+                }
+            }
+        }
+        self.due.is_empty()
+    }
+
+    /// Lets records that waited leave, as long as the first of them may.
+    #[inline]
+    fn let_go(&mut self, out: &mut impl FnMut(FlowRecord), may: impl Fn(&FlowRecord) -> bool) {
+        while self.waiting.peek().is_some_and(|first| may(&first.0)) {
+            self.waiting.pop().into_iter().for_each(|first| out(*first.0));
+        }
+    }
+
+    /// Ends all flows, for this reason those that were not due or closed.
+    #[cold]
+    pub(super) fn end_all(&mut self, reason: EndReason, out: &mut impl FnMut(FlowRecord)) {
+        self.sweep(usize::MAX, out);
+        let now = self.now.time;
+        for (at, flow) in self.store.iter_mut() {
+            let (time, reason) = match flow.ended(now, &self.timeouts) {
+                Some(reason) => (flow.due(&self.timeouts), reason),
+                None => (now, flow.end_reason(reason)),
+            };
+            flow.parked = NOWHERE;
+            self.due.push(Due { time, order: flow.order(), at, reason });
+        }
+        self.wheel.clear();
+        let mut all = usize::MAX;
+        self.release(&mut all, out);
+        self.let_go(out, |_| true);
+        self.young = List::EMPTY;
+    }
+
+    /// Holds a record back until all that are due before it have left, or until too many wait.
+    pub(super) fn wait(&mut self, record: FlowRecord, out: &mut impl FnMut(FlowRecord)) {
+        self.waiting.push(Waiting(Box::new(record)));
+        if self.waiting.len() >= MOST_WAITING {
+            self.sweep(usize::MAX, out);
+        }
+        if self.waiting.len() >= MOST_WAITING {
+            self.let_go(out, |_| true);
+        }
+    }
+
+    /// Writes the record of a flow that is not parked any more, and drops the flow.
+    #[inline]
+    pub(super) fn finish(
+        &mut self,
+        at: u32,
+        reason: EndReason,
+        due: Timestamp,
+        out: &mut impl FnMut(FlowRecord),
+    ) {
+        let Some(flow) = self.store.flow_mut(at) else { return };
+        let (young, heap) = (flow.young, flow.heap);
+        let record = flow.record(reason, TableTime { epoch: self.now.epoch, time: due }, &self.options);
+        self.heap -= i64::from(heap);
+        if young {
+            self.young.unlink(at, &mut YoungLinks(&mut self.store));
+        }
+        self.store.remove(at);
+        self.tally(&record);
+        out(record);
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        Reverse(replay_order(&self.0)).cmp(&Reverse(replay_order(&other.0)))
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Waiting {}
+
+fn replay_order(record: &FlowRecord) -> (Timestamp, u64, u32) {
+    (record.due.time, record.flow_id, record.slice)
+}
+
+/// Looks at parked flows for each flow that may end.
+const LOOKS: usize = 8;
+/// Records that wait for those before them; more leave early, sorted among themselves only.
+/// Only an input that ends so many flows in a quarter of a second by new connections, or by cuts, gets there.
+const MOST_WAITING: usize = 8192;
