@@ -1,12 +1,13 @@
-//! JSON values: quotes and escapes, and nested objects through serde_json.
+//! JSON values: quotes and escapes, lists, and any other object through serde_json.
 
 use std::io;
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::spell;
+use super::{digits, dns, spell};
 use crate::field::Scalar;
+use crate::packet::Tunnel;
 use crate::record::Value;
 
 /// Appends a value; an absent one as `null`.
@@ -14,10 +15,10 @@ use crate::record::Value;
 pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::Scalar(plain) => scalar(out, plain),
-        Value::Vlans(vlans) => spell::list(out, vlans),
-        Value::Mpls(labels) => spell::list(out, labels),
-        Value::Tunnels(tunnels) => nested(out, tunnels),
-        Value::Dns(transactions) => nested(out, transactions),
+        Value::Vlans(vlans) => spell::list(out, vlans, |out, &vlan| digits::integer(out, vlan)),
+        Value::Mpls(labels) => spell::list(out, labels, |out, &label| digits::integer(out, label)),
+        Value::Tunnels(tunnels) => spell::list(out, tunnels, tunnel),
+        Value::Dns(transactions) => spell::list(out, transactions, dns::transaction),
     }
 }
 
@@ -26,13 +27,9 @@ pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
 pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
     match *value {
         Scalar::Absent => out.extend_from_slice(b"null"),
-        Scalar::U64(number) => spell::integer(out, number),
+        Scalar::U64(number) => digits::integer(out, number),
         Scalar::Text(outside) => text(out, outside),
-        Scalar::Word(word) => {
-            out.push(b'"');
-            out.extend_from_slice(word.as_bytes());
-            out.push(b'"');
-        }
+        Scalar::Word(ours) => word(out, ours),
         Scalar::NumberAsText(_) | Scalar::Ip(_) | Scalar::Time(_) => {
             out.push(b'"');
             spell::scalar(out, value);
@@ -42,16 +39,43 @@ pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
     }
 }
 
+/// Appends a word of ours in quotes; nothing in it needs an escape.
+#[inline]
+pub(super) fn word(out: &mut Vec<u8>, word: &str) {
+    out.push(b'"');
+    out.extend_from_slice(word.as_bytes());
+    out.push(b'"');
+}
+
 /// Appends a text in quotes.
 pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    escape(out, text, |letter| letter == '"' || letter == '\\');
+    escape(out, text, |byte| byte == b'"' || byte == b'\\');
     out.push(b'"');
 }
 
 /// Appends a text in which nothing is left that acts on a terminal or hides what it says, without quotes.
 pub(super) fn printable(out: &mut Vec<u8>, text: &str) {
     escape(out, text, |_| false);
+}
+
+/// Appends a tunnel as an object: what serde says.
+fn tunnel(out: &mut Vec<u8>, tunnel: &Tunnel) {
+    out.extend_from_slice(b"{\"type\":");
+    word(out, tunnel.kind.name());
+    if let Some(addr) = tunnel.src_ip {
+        out.extend_from_slice(b",\"src_ip\":");
+        scalar(out, &Scalar::Ip(addr));
+    }
+    if let Some(addr) = tunnel.dst_ip {
+        out.extend_from_slice(b",\"dst_ip\":");
+        scalar(out, &Scalar::Ip(addr));
+    }
+    if let Some(id) = tunnel.id {
+        out.extend_from_slice(b",\"id\":");
+        digits::integer(out, id);
+    }
+    out.push(b'}');
 }
 
 /// Appends any serializable value; texts in it are escaped as everywhere.
@@ -72,20 +96,30 @@ fn is_unsafe(letter: char) -> bool {
         | '\u{2028}' | '\u{2029}')
 }
 
+/// Appends a text with escapes for what is unsafe and for the ASCII characters that `also` names.
 #[inline]
-fn escape(out: &mut Vec<u8>, text: &str, also: impl Fn(char) -> bool) {
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !also(char::from(*byte));
-    if text.as_bytes().iter().all(plain) {
+fn escape(out: &mut Vec<u8>, text: &str, also: impl Fn(u8) -> bool) {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && !also(byte);
+    if all(text.as_bytes(), plain) {
         return out.extend_from_slice(text.as_bytes());
     }
     let mut utf8 = [0; 4];
     for letter in text.chars() {
-        if is_unsafe(letter) || also(letter) {
+        if is_unsafe(letter) || u8::try_from(letter).is_ok_and(&also) {
             escaped(out, letter);
         } else {
             out.extend_from_slice(letter.encode_utf8(&mut utf8).as_bytes());
         }
     }
+}
+
+/// Tells whether all bytes pass a test; eight at a time without a branch, the last eight for what is left.
+#[inline]
+fn all(bytes: &[u8], test: impl Fn(u8) -> bool) -> bool {
+    let both = |all: bool, &byte: &u8| all & test(byte);
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let last = bytes.last_chunk::<8>().map_or(rest, |last| last.as_slice());
+    eights.iter().all(|eight| eight.iter().fold(true, both)) && last.iter().fold(true, both)
 }
 
 /// Appends a character of the basic plane as JSON escapes it.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::output::Output;
-use super::{Sink, json};
+use super::{Sink, digits, json};
 use crate::error::Error;
 use crate::record::{Column, FlowRecord, Record, StatsRecord};
 
@@ -49,9 +49,7 @@ impl Prefix {
         if let Some(long) = &self.long {
             return out.extend_from_slice(long);
         }
-        let end = out.len() + self.length;
-        out.extend_from_slice(&self.block);
-        out.truncate(end);
+        digits::front(out, &self.block, self.length);
     }
 }
 
