@@ -1,5 +1,7 @@
 //! Digits without a loop: up to eight of them side by side in one word, the first in its lowest byte.
 
+use crate::time::eight_digits;
+
 /// Appends the first bytes of a block: to copy a block of a fixed size and to cut it is faster than to copy any number
 /// of bytes.
 #[inline]
@@ -10,21 +12,25 @@ pub(super) fn front<const SIZE: usize>(out: &mut Vec<u8>, block: &[u8; SIZE], le
 }
 
 /// Appends a whole number.
-#[inline]
+#[inline(always)]
 pub(super) fn integer(out: &mut Vec<u8>, value: impl Into<u64>) {
     let value = value.into();
-    if value >= EIGHT_DIGITS {
-        return long(out, value);
+    match SMALL.get(value as usize) {
+        Some(digits @ &[_, _, _, length]) => front(out, digits, usize::from(length)),
+        None => large(out, value),
     }
-    let digits = eight(value);
-    // The last digit stands even if it is 0.
-    let zeros = (digits | 1 << 56).trailing_zeros() & !7;
-    front(out, &((digits | ZEROS) >> zeros).to_le_bytes(), 8 - zeros as usize / 8);
 }
 
-fn long(out: &mut Vec<u8>, value: u64) {
-    integer(out, value / EIGHT_DIGITS);
-    out.extend_from_slice(&(eight(value % EIGHT_DIGITS) | ZEROS).to_le_bytes());
+/// Appends a whole number of four digits or more.
+#[inline(never)]
+fn large(out: &mut Vec<u8>, value: u64) {
+    if value >= EIGHT_DIGITS {
+        integer(out, value / EIGHT_DIGITS);
+        return out.extend_from_slice(&(eight(value % EIGHT_DIGITS) | ZEROS).to_le_bytes());
+    }
+    let digits = eight(value);
+    let zeros = digits.trailing_zeros() & !7;
+    front(out, &((digits | ZEROS) >> zeros).to_le_bytes(), 8 - zeros as usize / 8);
 }
 
 /// Appends `.` and the nine digits of a number below 10^9 without trailing zeros, but at least one digit.
@@ -61,16 +67,10 @@ pub(super) fn hex(out: &mut Vec<u8>, value: u16) {
     front(out, &(letters >> zeros).to_le_bytes(), 4 - zeros as usize / 8);
 }
 
-/// Returns the eight decimal digits of a number below 10^8, each a number from 0 to 9 in its byte.
-///
-/// Divides both halves by 100, then all four quarters by 10, by multiplying with what is near enough to 1/100 and 1/10.
+/// Returns the eight digits of a number below 10^8.
 #[inline]
 fn eight(value: u64) -> u64 {
-    let fours = value / 10_000 | (value % 10_000) << 32;
-    let hundreds = (fours * 10_486) >> 20 & 0x7F_0000_007F;
-    let twos = hundreds | (fours - hundreds * 100) << 16;
-    let tens = (twos * 103) >> 10 & 0x000F_000F_000F_000F;
-    tens | (twos - tens * 10) << 8
+    eight_digits(value as u32)
 }
 
 /// Counts the zeros behind the last other digit.
@@ -83,6 +83,24 @@ fn trailing_zeros(digits: u64) -> usize {
 const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
 
 const EIGHT_DIGITS: u64 = 100_000_000;
+
+/// The digits of the numbers below 1000, and behind them how many they are.
+#[allow(clippy::indexing_slicing)] // Made when it is compiled.
+static SMALL: [[u8; 4]; 1000] = {
+    let mut small = [[0; 4]; 1000];
+    let mut value = 0;
+    while value < 1000 {
+        let (hundreds, tens, ones) = (value / 100, value / 10 % 10, value % 10);
+        let [hundreds, tens, ones] = [b'0' + hundreds as u8, b'0' + tens as u8, b'0' + ones as u8];
+        small[value] = match value {
+            0..10 => [ones, 0, 0, 1],
+            10..100 => [tens, ones, 0, 2],
+            _ => [hundreds, tens, ones, 3],
+        };
+        value += 1;
+    }
+    small
+};
 
 #[cfg(test)]
 mod tests {

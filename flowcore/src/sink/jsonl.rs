@@ -84,11 +84,7 @@ impl Sink for Jsonl {
 fn flow_object(out: &mut Vec<u8>, columns: &[Named], flow: &FlowRecord) {
     let start = out.len();
     for named in columns {
-        let value = named.column.value(flow);
-        if !value.is_absent() {
-            named.prefix.append(out);
-            json::value(out, &value);
-        }
+        json::value(out, named.column.value(flow), |out| named.prefix.append(out));
     }
     match out.get_mut(start) {
         Some(first_comma) => *first_comma = b'{',

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use super::digits::{self, front, integer};
+use super::digits::{self, integer};
 use crate::field::{PacketRow, Scalar};
 use crate::key::Dir;
 use crate::time::Timestamp;
@@ -18,9 +18,10 @@ pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
         Scalar::Bool(value) => truth(out, value),
         Scalar::U64(value) => integer(out, value),
         Scalar::Word(text) | Scalar::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Scalar::Ascii(word) => out.extend_from_slice(word),
         Scalar::NumberAsText(value) => integer(out, value),
         Scalar::Ip(addr) => ip(out, addr),
-        Scalar::Time(time) => time_of(out, time),
+        Scalar::Time(time) => self::time(out, time),
         Scalar::Seconds(nanos) => seconds(out, nanos),
         Scalar::Micros(nanos) => micros(out, nanos),
         Scalar::Float(value) => float(out, value),
@@ -32,7 +33,7 @@ pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
 #[inline]
 pub(super) fn truth(out: &mut Vec<u8>, value: bool) {
     let (text, length) = if value { (b"true\0", 4) } else { (b"false", 5) };
-    front(out, text, length);
+    digits::front(out, text, length);
 }
 
 /// Appends an IPv4 address in dotted decimal, an IPv6 address as RFC 5952 says.
@@ -44,13 +45,13 @@ pub(super) fn ip(out: &mut Vec<u8>, addr: IpAddr) {
     }
 }
 
-#[inline]
 fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr) {
-    for octet in addr.octets() {
-        let Octet { text, length } = OCTETS.get(usize::from(octet)).copied().unwrap_or_default();
-        front(out, &text, usize::from(length));
+    let [first, rest @ ..] = addr.octets();
+    integer(out, first);
+    for octet in rest {
+        out.push(b'.');
+        integer(out, octet);
     }
-    out.pop();
 }
 
 fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
@@ -109,13 +110,13 @@ pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], append: impl Fn(&mut Vec<u
 
 /// Appends RFC 3339 in UTC with nine digits.
 #[inline]
-fn time_of(out: &mut Vec<u8>, time: Timestamp) {
+pub(super) fn time(out: &mut Vec<u8>, time: Timestamp) {
     out.extend_from_slice(&time.rfc3339());
 }
 
 /// Appends nanoseconds as seconds, exactly: `1.2`, `0.0`, `0.000000001`.
 #[inline]
-fn seconds(out: &mut Vec<u8>, nanos: u64) {
+pub(super) fn seconds(out: &mut Vec<u8>, nanos: u64) {
     integer(out, nanos / 1_000_000_000);
     digits::nine_decimals(out, nanos % 1_000_000_000);
 }
@@ -129,7 +130,7 @@ pub(super) fn micros(out: &mut Vec<u8>, nanos: u64) {
 
 /// Appends a number rounded to six decimals: `7.95`, `8.0`; NaN and infinities, which never get here, as `null`.
 #[inline]
-fn float(out: &mut Vec<u8>, value: f64) {
+pub(super) fn float(out: &mut Vec<u8>, value: f64) {
     const EXACT: f64 = 9_007_199_254_740_992.0 / 1e6;
     let size = value.abs();
     if size.is_nan() || size >= EXACT {
@@ -157,36 +158,14 @@ fn wide_float(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-fn packet(out: &mut Vec<u8>, row: &PacketRow) {
+/// Appends a packet of a list.
+pub(super) fn packet(out: &mut Vec<u8>, row: &PacketRow) {
     out.push(b'[');
     integer(out, row.ip_len);
     out.push(b',');
     micros(out, row.iat_nanos);
     out.extend_from_slice(if row.dir == Dir::Fwd { b",1]" } else { b",-1]" });
 }
-
-/// A number of an IPv4 address with the dot behind it.
-#[derive(Clone, Copy, Default)]
-struct Octet {
-    text: [u8; 4],
-    length: u8,
-}
-
-static OCTETS: [Octet; 256] = {
-    let mut octets = [Octet { text: *b"000.", length: 4 }; 256];
-    let mut value = 0;
-    while value < 256 {
-        let [hundreds, tens, ones] =
-            [b'0' + (value / 100) as u8, b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8];
-        octets[value] = match value {
-            ..10 => Octet { text: [ones, b'.', 0, 0], length: 2 },
-            ..100 => Octet { text: [tens, ones, b'.', 0], length: 3 },
-            _ => Octet { text: [hundreds, tens, ones, b'.'], length: 4 },
-        };
-        value += 1;
-    }
-    octets
-};
 
 #[cfg(test)]
 mod tests {

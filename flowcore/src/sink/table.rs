@@ -238,11 +238,11 @@ fn trim_gap(out: &mut Vec<u8>) {
 }
 
 fn field(out: &mut Vec<u8>, column: &Column, flow: &FlowRecord) {
-    match &column.value(flow) {
+    match column.value(flow) {
         absent if absent.is_absent() => {}
         Value::Scalar(Scalar::Text(outside)) => json::printable(out, outside),
-        Value::Scalar(plain) => spell::scalar(out, plain),
-        list => json::value(out, list),
+        Value::Scalar(plain) => spell::scalar(out, &plain),
+        list => json::value(out, list, |_| {}),
     }
 }
 
