@@ -65,6 +65,8 @@ pub enum Scalar<'a> {
     U64(u64),
     /// A word of ours that needs no escaping anywhere.
     Word(&'a str),
+    /// The same as bytes, all of them ASCII.
+    Ascii(&'a [u8]),
     /// A text that came from outside: it is escaped.
     Text(&'a str),
     /// A number that is written as a text: a protocol without keyword.
@@ -124,6 +126,7 @@ impl Serialize for Scalar<'_> {
             Scalar::Bool(value) => serializer.serialize_bool(value),
             Scalar::U64(value) => serializer.serialize_u64(value),
             Scalar::Word(text) | Scalar::Text(text) => serializer.serialize_str(text),
+            Scalar::Ascii(word) => serializer.serialize_str(std::str::from_utf8(word).unwrap_or_default()),
             Scalar::NumberAsText(number) => serializer.collect_str(&number),
             Scalar::Ip(addr) => serializer.collect_str(&addr),
             Scalar::Time(time) => serializer.collect_str(&time),

@@ -194,8 +194,11 @@ pub struct Column {
 
 #[derive(Clone, Copy, Debug)]
 enum From {
-    Record(fn(&FlowRecord) -> Value<'_>),
+    /// From the record itself, by the place in [`HEAD`] and behind that in [`TAIL`].
+    Record(usize),
+    /// From the values of a feature, by the places in [`FEATURE_FIELDS`].
     Feature(usize, usize),
+    /// From the values of a feature that was added from outside.
     Added(usize),
 }
 
@@ -208,14 +211,16 @@ impl Column {
 
     /// Returns all columns of a flow record, in the order of the record.
     pub fn all() -> Vec<Column> {
-        let plain = |&(field, value): &Plain| Column { field, from: From::Record(value) };
+        let plain = |(nth, &field): (usize, &Field)| Column { field, from: From::Record(nth) };
+        let head = HEAD.iter().enumerate().map(plain);
         let features = FEATURE_FIELDS.iter().enumerate().flat_map(|(feature, fields)| {
             fields
                 .iter()
                 .enumerate()
                 .map(move |(nth, &field)| Column { field, from: From::Feature(feature, nth) })
         });
-        HEAD.iter().map(plain).chain(features).chain(TAIL.iter().map(plain)).collect()
+        let tail = (HEAD.len()..).zip(TAIL).map(plain);
+        head.chain(features).chain(tail).collect()
     }
 
     /// Returns the columns that a comma-separated list names: fields, `@core`, `@stats`, `@all`.
@@ -247,10 +252,10 @@ impl Column {
     }
 
     /// Returns the value of this column in a record.
-    #[inline]
+    #[inline(always)]
     pub fn value<'r>(&self, record: &'r FlowRecord) -> Value<'r> {
         match self.from {
-            From::Record(value) => value(record),
+            From::Record(nth) => record.value(nth),
             From::Feature(feature, nth) => Value::Scalar(record.features.value(feature, nth)),
             From::Added(nth) => {
                 Value::Scalar(record.extra.as_deref().map_or(Scalar::Absent, |extra| extra.value(nth)))
@@ -308,7 +313,98 @@ impl Serialize for FlowRecord {
     }
 }
 
-type Plain = (Field, fn(&FlowRecord) -> Value<'_>);
+/// The fields that come before those of the features.
+const HEAD: &[Field] = &[
+    Field::core_and_stats("type"),
+    Field::core_and_stats("flow_id"),
+    Field::core_and_stats("community_id"),
+    Field::core_and_stats("timestamp"),
+    Field::core_and_stats("end"),
+    Field::core_and_stats("duration"),
+    Field::core_and_stats("src_ip"),
+    Field::core_and_stats("src_port"),
+    Field::core_and_stats("dst_ip"),
+    Field::core_and_stats("dst_port"),
+    Field::core_and_stats("protocol"),
+    Field::stats("protocol_number"),
+    Field::stats("ip_version"),
+    Field::core_and_stats("icmp_type"),
+    Field::core_and_stats("icmp_code"),
+    Field::core_and_stats("vlan"),
+    Field::stats("mpls"),
+    Field::core_and_stats("tunnel"),
+    Field::core_and_stats("interface"),
+    Field::core_and_stats("app"),
+    Field::stats("dscp"),
+];
+
+/// The fields that come after those of the features.
+const TAIL: &[Field] = &[
+    Field::core_and_stats("dns_query"),
+    Field::core("dns"),
+    Field::core("dns_truncated"),
+    Field::core_and_stats("end_reason"),
+    Field::stats("flow_end_reason"),
+    Field::core_and_stats("slice"),
+    Field::core_and_stats("final"),
+    Field::stats("orientation"),
+];
+
+impl FlowRecord {
+    /// Returns the value of the field at `index` of [`HEAD`] and [`TAIL`] as one list.
+    #[inline(always)]
+    fn value(&self, index: usize) -> Value<'_> {
+        match index {
+            0 => word("flow"),
+            1 => number(self.flow_id),
+            2 => Value::Scalar(Scalar::Ascii(self.community_id.as_bytes())),
+            3 => Value::Scalar(Scalar::Time(self.first)),
+            4 => Value::Scalar(Scalar::Time(self.last)),
+            5 => Value::Scalar(Scalar::Seconds(self.last.nanos_since(self.first))),
+            6 => Value::Scalar(Scalar::Ip(self.key.endpoint(self.src).addr)),
+            7 => optional(self.key.endpoint(self.src).port),
+            8 => Value::Scalar(Scalar::Ip(self.key.endpoint(self.src.other()).addr)),
+            9 => optional(self.key.endpoint(self.src.other()).port),
+            10 => match self.key.proto().keyword() {
+                Some(keyword) => word(keyword),
+                None => Value::Scalar(Scalar::NumberAsText(self.key.proto().0)),
+            },
+            11 => number(self.key.proto().0),
+            12 => number(self.key.ip_version()),
+            13 => optional(self.icmp.map(|icmp| icmp.0)),
+            14 => optional(self.icmp.map(|icmp| icmp.1)),
+            15 => Value::Vlans(labels(self, |l| &l.vlans)),
+            16 => Value::Mpls(labels(self, |l| &l.mpls)),
+            17 => Value::Tunnels(labels(self, |l| &l.tunnels)),
+            18 => {
+                let name = self.labels.as_deref().and_then(|labels| labels.interface.as_deref());
+                Value::Scalar(name.map_or(Scalar::Absent, Scalar::Text))
+            }
+            19 => Value::Scalar(self.app.map_or(Scalar::Absent, |app| Scalar::Word(app.name()))),
+            20 => number(self.dscp),
+            21 => {
+                let first =
+                    self.l7.as_deref().and_then(|l7| l7.dns.iter().find_map(|dns| dns.query.as_deref()));
+                Value::Scalar(first.map_or(Scalar::Absent, Scalar::Text))
+            }
+            22 => Value::Dns(self.l7.as_deref().map(|l7| l7.dns.as_slice()).unwrap_or_default()),
+            23 => match self.l7.as_deref() {
+                Some(l7) if l7.dns_truncated => Value::Scalar(Scalar::Bool(true)),
+                _ => Value::Scalar(Scalar::Absent),
+            },
+            24 => word(self.end_reason.name()),
+            25 => number(self.end_reason.ipfix()),
+            26 => optional(self.was_cut().then_some(self.slice)),
+            27 => Value::Scalar(if self.was_cut() { Scalar::Bool(self.is_final) } else { Scalar::Absent }),
+            28 => word(self.orientation.name()),
+            _ => Value::Scalar(Scalar::Absent),
+        }
+    }
+
+    fn was_cut(&self) -> bool {
+        self.slice > 0 || !self.is_final
+    }
+}
 
 fn word(text: &str) -> Value<'_> {
     Value::Scalar(Scalar::Word(text))
@@ -324,63 +420,6 @@ fn optional<N: Into<u64>>(value: Option<N>) -> Value<'static> {
 
 fn labels<T>(record: &FlowRecord, part: fn(&Labels) -> &[T]) -> &[T] {
     record.labels.as_deref().map(part).unwrap_or_default()
-}
-
-const HEAD: &[Plain] = &[
-    (Field::core_and_stats("type"), |_| word("flow")),
-    (Field::core_and_stats("flow_id"), |r| number(r.flow_id)),
-    (Field::core_and_stats("community_id"), |r| word(r.community_id.as_str())),
-    (Field::core_and_stats("timestamp"), |r| Value::Scalar(Scalar::Time(r.first))),
-    (Field::core_and_stats("end"), |r| Value::Scalar(Scalar::Time(r.last))),
-    (Field::core_and_stats("duration"), |r| Value::Scalar(Scalar::Seconds(r.last.nanos_since(r.first)))),
-    (Field::core_and_stats("src_ip"), |r| Value::Scalar(Scalar::Ip(r.key.endpoint(r.src).addr))),
-    (Field::core_and_stats("src_port"), |r| optional(r.key.endpoint(r.src).port)),
-    (Field::core_and_stats("dst_ip"), |r| Value::Scalar(Scalar::Ip(r.key.endpoint(r.src.other()).addr))),
-    (Field::core_and_stats("dst_port"), |r| optional(r.key.endpoint(r.src.other()).port)),
-    (Field::core_and_stats("protocol"), |r| match r.key.proto().keyword() {
-        Some(keyword) => word(keyword),
-        None => Value::Scalar(Scalar::NumberAsText(r.key.proto().0)),
-    }),
-    (Field::stats("protocol_number"), |r| number(r.key.proto().0)),
-    (Field::stats("ip_version"), |r| number(r.key.ip_version())),
-    (Field::core_and_stats("icmp_type"), |r| optional(r.icmp.map(|icmp| icmp.0))),
-    (Field::core_and_stats("icmp_code"), |r| optional(r.icmp.map(|icmp| icmp.1))),
-    (Field::core_and_stats("vlan"), |r| Value::Vlans(labels(r, |l| &l.vlans))),
-    (Field::stats("mpls"), |r| Value::Mpls(labels(r, |l| &l.mpls))),
-    (Field::core_and_stats("tunnel"), |r| Value::Tunnels(labels(r, |l| &l.tunnels))),
-    (Field::core_and_stats("interface"), |r| {
-        let name = r.labels.as_deref().and_then(|labels| labels.interface.as_deref());
-        Value::Scalar(name.map_or(Scalar::Absent, Scalar::Text))
-    }),
-    (Field::core_and_stats("app"), |r| {
-        Value::Scalar(r.app.map_or(Scalar::Absent, |app| Scalar::Word(app.name())))
-    }),
-    (Field::stats("dscp"), |r| number(r.dscp)),
-];
-
-const TAIL: &[Plain] = &[
-    (Field::core_and_stats("dns_query"), |r| {
-        let first = r.l7.as_deref().and_then(|l7| l7.dns.iter().find_map(|dns| dns.query.as_deref()));
-        Value::Scalar(first.map_or(Scalar::Absent, Scalar::Text))
-    }),
-    (Field::core("dns"), |r| Value::Dns(r.l7.as_deref().map(|l7| l7.dns.as_slice()).unwrap_or_default())),
-    (Field::core("dns_truncated"), |r| match r.l7.as_deref() {
-        Some(l7) if l7.dns_truncated => Value::Scalar(Scalar::Bool(true)),
-        _ => Value::Scalar(Scalar::Absent),
-    }),
-    (Field::core_and_stats("end_reason"), |r| word(r.end_reason.name())),
-    (Field::stats("flow_end_reason"), |r| number(r.end_reason.ipfix())),
-    (Field::core_and_stats("slice"), |r| optional(r.was_cut().then_some(r.slice))),
-    (Field::core_and_stats("final"), |r| {
-        Value::Scalar(if r.was_cut() { Scalar::Bool(r.is_final) } else { Scalar::Absent })
-    }),
-    (Field::stats("orientation"), |r| word(r.orientation.name())),
-];
-
-impl FlowRecord {
-    fn was_cut(&self) -> bool {
-        self.slice > 0 || !self.is_final
-    }
 }
 
 /// The meter's own counters (record.md, type "stats"): written at intervals and at the end.

@@ -56,16 +56,18 @@ impl Timestamp {
     /// Writes RFC 3339 with nine digits and `Z` into 30 bytes: `2023-11-14T22:13:20.000000000Z`.
     pub fn rfc3339(self) -> [u8; 30] {
         let (seconds, nanos) = self.parts();
-        let (year, month, day) = civil(seconds.div_euclid(86_400));
+        let (year, month, day) = civil(seconds.div_euclid(86_400) as i32);
         let second = seconds.rem_euclid(86_400) as u32;
-        let mut text = *b"0000-00-00T00:00:00.000000000Z";
-        digits(&mut text[0..4], year);
-        digits(&mut text[5..7], month);
-        digits(&mut text[8..10], day);
-        digits(&mut text[11..13], second / 3600);
-        digits(&mut text[14..16], second / 60 % 60);
-        digits(&mut text[17..19], second % 60);
-        digits(&mut text[20..29], nanos);
+        // Four times eight digits; those in the place of another character are 0.
+        let part =
+            |frame: &[u8; 8], number| (u64::from_le_bytes(*frame) | eight_digits(number)).to_le_bytes();
+        let mut text = [0; 30];
+        text[..8].copy_from_slice(&part(b"0000-00-", year * 10_000 + month * 10));
+        let minutes = second / 60;
+        let hour_and_minute = minutes / 60 * 1_000 + minutes % 60;
+        text[8..16].copy_from_slice(&part(b"00T00:00", day * 1_000_000 + hour_and_minute));
+        text[16..24].copy_from_slice(&part(b":00.0000", second % 60 * 100_000 + nanos / 100_000));
+        text[24..].copy_from_slice(&part(b"00000Z  ", nanos % 100_000 * 1_000)[..6]);
         text
     }
 }
@@ -88,44 +90,33 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Writes a number in decimal, with zeros in front; two digits at a time.
+/// Returns the eight decimal digits of a number below 10^8, each a number from 0 to 9 in its byte, the first one lowest.
+///
+/// Divides both halves by 100, then all four quarters by 10, by multiplying with what is near enough to 1/100 and 1/10.
 #[inline]
-fn digits(out: &mut [u8], mut value: u32) {
-    let mut pairs = out.rchunks_exact_mut(2);
-    for pair in &mut pairs {
-        pair.copy_from_slice(&PAIRS[value as usize % 100]);
-        value /= 100;
-    }
-    if let [digit] = pairs.into_remainder() {
-        *digit = b'0' + (value % 10) as u8;
-    }
+pub(crate) fn eight_digits(value: u32) -> u64 {
+    let fours = u64::from(value / 10_000) | u64::from(value % 10_000) << 32;
+    let hundreds = (fours * 10_486) >> 20 & 0x7F_0000_007F;
+    let twos = hundreds | (fours - hundreds * 100) << 16;
+    let tens = (twos * 103) >> 10 & 0x000F_000F_000F_000F;
+    tens | (twos - tens * 10) << 8
 }
 
-/// The numbers from 00 to 99 in decimal.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[b'0'; 2]; 100];
-    let mut number = 0;
-    while number < 100 {
-        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
-        number += 1;
-    }
-    pairs
-};
-
-/// Days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar.
+/// Days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar, for years from 0 on.
 ///
-/// Counts in eras of 400 years (146,097 days) that begin on 1 March, so that a leap day ends its year.
-fn civil(days: i64) -> (u32, u32, u32) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year as u32, month as u32, day as u32)
+/// Counts in centuries, years and months that begin on 1 March, so that a leap day ends its year. All three are straight
+/// lines rounded down: 146,097 days are four centuries, 1,461 days four years, 2,141 / 2^16 a month for each day (Neri and
+/// Schneider, "Euclidean affine functions and their application to calendar algorithms").
+fn civil(days: i32) -> (u32, u32, u32) {
+    let quarters = 4 * (days + 719_468) as u32 + 3;
+    let century = quarters / 146_097;
+    let quarters = (quarters % 146_097) | 3;
+    let (year, day_of_year) = (quarters / 1_461, quarters % 1_461 / 4);
+    let line = 2_141 * day_of_year + 197_913;
+    let (march_month, day) = (line >> 16, (line & 0xFFFF) / 2_141 + 1);
+    let is_next_year = day_of_year >= 306;
+    let month = if is_next_year { march_month - 12 } else { march_month };
+    (100 * century + year + u32::from(is_next_year), month, day)
 }
 
 /// Table time: the newest packet time so far, and how often the input's time jumped back before it.
@@ -233,6 +224,24 @@ mod tests {
         assert_eq!(text(4_294_967_295_000_000_000), "2106-02-07T06:28:15.000000000Z");
         assert_eq!(text(i64::MAX), "2262-04-11T23:47:16.854775807Z");
         assert_eq!(text(i64::MIN), "1677-09-21T00:12:43.145224192Z");
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let day_of = |time: Timestamp| time.parts().0.div_euclid(86_400) as i32;
+        let (mut year, mut month, mut day) = (1677, 9, 21);
+        for days in day_of(Timestamp::MIN)..=day_of(Timestamp::MAX) {
+            assert_eq!(civil(days), (year, month, day));
+            let length = match month {
+                2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            (day, month) = if day < length { (day + 1, month) } else { (1, month + 1) };
+            (year, month) = if month > 12 { (year + 1, 1) } else { (year, month) };
+        }
+        assert_eq!((year, month, day), (2262, 4, 12));
     }
 
     #[test]

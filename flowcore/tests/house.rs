@@ -29,7 +29,6 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["shard"]),
     ("serde_json", &["sink"]),
     ("csv", &["sink"]),
-    ("itoa", &["sink"]),
     // Compression stands at both ends of the data's way: files are read and written compressed.
     ("flate2", &["capture", "sink"]),
     ("zstd", &["capture", "sink"]),

@@ -55,6 +55,12 @@ impl CommunityId {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+
+    /// Returns the id as bytes, all of them ASCII.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// Ports count for TCP, UDP and SCTP only.

@@ -73,7 +73,7 @@ impl Values for EntropyValues {
         Field::core_and_stats("entropy_bytes"),
     ];
 
-    #[inline]
+    #[inline(always)]
     fn value(&self, index: usize) -> Scalar<'_> {
         match index {
             0 => Scalar::float(self.both),

@@ -129,7 +129,7 @@ impl Values for IatValues {
         Field::stats("dst_iat_negative"),
     ];
 
-    #[inline]
+    #[inline(always)]
     fn value(&self, index: usize) -> Scalar<'_> {
         let population = match index {
             0..4 => &self.flow,

@@ -201,7 +201,7 @@ macro_rules! features {
 
         impl FeatureValues {
             /// Returns the value of `FEATURE_FIELDS[feature][index]`.
-            #[inline]
+            #[inline(always)]
             pub fn value(&self, feature: usize, index: usize) -> Scalar<'_> {
                 let mut nth = 0;
                 $(

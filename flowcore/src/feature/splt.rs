@@ -60,7 +60,7 @@ pub struct SpltValues {
 impl Values for SpltValues {
     const FIELDS: &'static [Field] = &[Field::all("splt")];
 
-    #[inline]
+    #[inline(always)]
     fn value(&self, index: usize) -> Scalar<'_> {
         if index == 0 && !self.packets.is_empty() { Scalar::Packets(&self.packets) } else { Scalar::Absent }
     }

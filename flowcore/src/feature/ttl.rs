@@ -53,7 +53,7 @@ impl Values for TtlValues {
         Field::stats("dst_ttl_max"),
     ];
 
-    #[inline]
+    #[inline(always)]
     fn value(&self, index: usize) -> Scalar<'_> {
         Scalar::number(match index {
             0 => self.src.map(|bounds| bounds.0),

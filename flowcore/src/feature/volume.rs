@@ -111,7 +111,7 @@ impl Values for VolumeValues {
         Field::stats("dst_len_std"),
     ];
 
-    #[inline]
+    #[inline(always)]
     fn value(&self, index: usize) -> Scalar<'_> {
         let (src, dst) = (&self.src, &self.dst);
         match index {

@@ -52,7 +52,7 @@ impl Sink for Csv {
             if nth > 0 {
                 out.push(b',');
             }
-            match &column.value(flow) {
+            match column.value(flow) {
                 absent if absent.is_absent() => {}
                 Value::Scalar(Scalar::Text(outside)) => {
                     self.cell.clear();
@@ -61,13 +61,13 @@ impl Sink for Csv {
                 }
                 Value::Scalar(plain @ Scalar::Packets(_)) => {
                     self.cell.clear();
-                    spell::scalar(&mut self.cell, plain);
+                    spell::scalar(&mut self.cell, &plain);
                     quote(out, &self.cell);
                 }
-                Value::Scalar(plain) => spell::scalar(out, plain),
+                Value::Scalar(plain) => spell::scalar(out, &plain),
                 list => {
                     self.cell.clear();
-                    json::value(&mut self.cell, list);
+                    json::value(&mut self.cell, list, |_| {});
                     quote(out, &self.cell);
                 }
             }

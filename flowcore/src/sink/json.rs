@@ -1,57 +1,136 @@
-//! JSON values: quotes and escapes, and nested objects through serde_json.
+//! JSON values: quotes and escapes, lists, and any other object through serde_json.
 
 use std::io;
+use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::spell;
+use super::{digits, dns, spell};
 use crate::field::Scalar;
+use crate::packet::Tunnel;
 use crate::record::Value;
 
-/// Appends a value; an absent one as `null`.
-#[inline]
-pub(super) fn value(out: &mut Vec<u8>, value: &Value<'_>) {
+/// Appends a value, after what is to stand before it; of one that is absent, neither.
+///
+/// One match, always inlined: where the value was made in a match too, the two become one.
+#[inline(always)]
+pub(super) fn value(out: &mut Vec<u8>, value: Value<'_>, before: impl Fn(&mut Vec<u8>)) {
     match value {
-        Value::Scalar(plain) => scalar(out, plain),
-        Value::Vlans(vlans) => spell::list(out, vlans),
-        Value::Mpls(labels) => spell::list(out, labels),
-        Value::Tunnels(tunnels) => nested(out, tunnels),
-        Value::Dns(transactions) => nested(out, transactions),
+        Value::Scalar(Scalar::Absent) => {}
+        Value::Scalar(Scalar::Bool(value)) => {
+            before(out);
+            spell::truth(out, value);
+        }
+        Value::Scalar(Scalar::U64(number)) => {
+            before(out);
+            digits::integer(out, number);
+        }
+        Value::Scalar(Scalar::Word(ours)) => {
+            before(out);
+            word(out, ours);
+        }
+        Value::Scalar(Scalar::Ascii(ours)) => {
+            before(out);
+            quoted(out, |out| out.extend_from_slice(ours));
+        }
+        Value::Scalar(Scalar::Text(outside)) => {
+            before(out);
+            text(out, outside);
+        }
+        Value::Scalar(Scalar::NumberAsText(number)) => {
+            before(out);
+            quoted(out, |out| digits::integer(out, number));
+        }
+        Value::Scalar(Scalar::Ip(addr)) => {
+            before(out);
+            ip(out, addr);
+        }
+        Value::Scalar(Scalar::Time(time)) => {
+            before(out);
+            quoted(out, |out| spell::time(out, time));
+        }
+        Value::Scalar(Scalar::Seconds(nanos)) => {
+            before(out);
+            spell::seconds(out, nanos);
+        }
+        Value::Scalar(Scalar::Micros(nanos)) => {
+            before(out);
+            spell::micros(out, nanos);
+        }
+        Value::Scalar(Scalar::Float(number)) => {
+            before(out);
+            spell::float(out, number);
+        }
+        Value::Scalar(Scalar::Packets(rows)) => {
+            before(out);
+            spell::list(out, rows, spell::packet);
+        }
+        Value::Vlans([]) | Value::Mpls([]) | Value::Tunnels([]) | Value::Dns([]) => {}
+        Value::Vlans(vlans) => {
+            before(out);
+            spell::list(out, vlans, |out, &vlan| digits::integer(out, vlan));
+        }
+        Value::Mpls(labels) => {
+            before(out);
+            spell::list(out, labels, |out, &label| digits::integer(out, label));
+        }
+        Value::Tunnels(tunnels) => {
+            before(out);
+            spell::list(out, tunnels, tunnel);
+        }
+        Value::Dns(transactions) => {
+            before(out);
+            spell::list(out, transactions, dns::transaction);
+        }
     }
 }
 
-/// Appends a plain value.
+/// Appends what stands in quotes.
 #[inline]
-pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
-    match *value {
-        Scalar::Absent => out.extend_from_slice(b"null"),
-        Scalar::U64(number) => spell::integer(out, number),
-        Scalar::Text(outside) => text(out, outside),
-        Scalar::Word(word) => {
-            out.push(b'"');
-            out.extend_from_slice(word.as_bytes());
-            out.push(b'"');
-        }
-        Scalar::NumberAsText(_) | Scalar::Ip(_) | Scalar::Time(_) => {
-            out.push(b'"');
-            spell::scalar(out, value);
-            out.push(b'"');
-        }
-        _ => spell::scalar(out, value),
-    }
+fn quoted(out: &mut Vec<u8>, append: impl Fn(&mut Vec<u8>)) {
+    out.push(b'"');
+    append(out);
+    out.push(b'"');
+}
+
+fn ip(out: &mut Vec<u8>, addr: IpAddr) {
+    quoted(out, |out| spell::ip(out, addr));
+}
+
+/// Appends a word of ours in quotes; nothing in it needs an escape.
+#[inline]
+pub(super) fn word(out: &mut Vec<u8>, word: &str) {
+    quoted(out, |out| out.extend_from_slice(word.as_bytes()));
 }
 
 /// Appends a text in quotes.
 pub(super) fn text(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    escape(out, text, |letter| letter == '"' || letter == '\\');
-    out.push(b'"');
+    quoted(out, |out| escape(out, text, |letter| letter == '"' || letter == '\\'));
 }
 
 /// Appends a text in which nothing is left that acts on a terminal or hides what it says, without quotes.
 pub(super) fn printable(out: &mut Vec<u8>, text: &str) {
     escape(out, text, |_| false);
+}
+
+/// Appends a tunnel as an object: what serde says.
+fn tunnel(out: &mut Vec<u8>, tunnel: &Tunnel) {
+    out.extend_from_slice(b"{\"type\":");
+    word(out, tunnel.kind.name());
+    if let Some(addr) = tunnel.src_ip {
+        out.extend_from_slice(b",\"src_ip\":");
+        ip(out, addr);
+    }
+    if let Some(addr) = tunnel.dst_ip {
+        out.extend_from_slice(b",\"dst_ip\":");
+        ip(out, addr);
+    }
+    if let Some(id) = tunnel.id {
+        out.extend_from_slice(b",\"id\":");
+        digits::integer(out, id);
+    }
+    out.push(b'}');
 }
 
 /// Appends any serializable value; texts in it are escaped as everywhere.
@@ -72,10 +151,10 @@ fn is_unsafe(letter: char) -> bool {
         | '\u{2028}' | '\u{2029}')
 }
 
+/// Appends a text with escapes for what is unsafe and for the characters that `also` names.
 #[inline]
 fn escape(out: &mut Vec<u8>, text: &str, also: impl Fn(char) -> bool) {
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !also(char::from(*byte));
-    if text.as_bytes().iter().all(plain) {
+    if is_plain(text.as_bytes()) {
         return out.extend_from_slice(text.as_bytes());
     }
     let mut utf8 = [0; 4];
@@ -86,6 +165,30 @@ fn escape(out: &mut Vec<u8>, text: &str, also: impl Fn(char) -> bool) {
             out.extend_from_slice(letter.encode_utf8(&mut utf8).as_bytes());
         }
     }
+}
+
+/// Tells whether all is printable ASCII without quotes and backslashes, which is never escaped.
+#[inline]
+fn is_plain(text: &[u8]) -> bool {
+    let (eights, rest) = text.as_chunks();
+    eights.iter().all(|&eight| are_plain(eight))
+        && match text.last_chunk() {
+            Some(&last) => are_plain(last),
+            None => rest.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')),
+        }
+}
+
+/// Does so for eight bytes at once: each of the sums sets the top bit of some byte if any of them is what it looks for.
+#[inline]
+fn are_plain(bytes: [u8; 8]) -> bool {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let bytes = u64::from_le_bytes(bytes);
+    let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
+    let control = bytes.wrapping_sub(ONES * 0x20) & !bytes;
+    let beyond = bytes.wrapping_add(ONES) | bytes;
+    let quote = zero(bytes ^ (ONES * u64::from(b'"')));
+    let backslash = zero(bytes ^ (ONES * u64::from(b'\\')));
+    (control | beyond | quote | backslash) & ONES << 7 == 0
 }
 
 /// Appends a character of the basic plane as JSON escapes it.
@@ -170,9 +273,9 @@ mod tests {
 
     #[test]
     fn plain_values() {
-        let json = |value| {
+        let json = |scalar| {
             let mut out = Vec::new();
-            scalar(&mut out, &value);
+            value(&mut out, Value::Scalar(scalar), |_| {});
             String::from_utf8(out).unwrap()
         };
         assert_eq!(json(Scalar::Word("flow")), r#""flow""#);
@@ -180,7 +283,7 @@ mod tests {
         assert_eq!(json(Scalar::Ip([1, 2, 3, 4].into())), r#""1.2.3.4""#);
         assert_eq!(json(Scalar::U64(7)), "7");
         assert_eq!(json(Scalar::Seconds(1_500_000_000)), "1.5");
-        assert_eq!(json(Scalar::Absent), "null");
+        assert_eq!(json(Scalar::Absent), "");
     }
 
     proptest! {

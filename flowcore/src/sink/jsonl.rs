@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::output::Output;
-use super::{Sink, json};
+use super::{Sink, digits, json};
 use crate::error::Error;
 use crate::record::{Column, FlowRecord, Record, StatsRecord};
 
@@ -49,9 +49,7 @@ impl Prefix {
         if let Some(long) = &self.long {
             return out.extend_from_slice(long);
         }
-        let end = out.len() + self.length;
-        out.extend_from_slice(&self.block);
-        out.truncate(end);
+        digits::front(out, &self.block, self.length);
     }
 }
 
@@ -86,11 +84,7 @@ impl Sink for Jsonl {
 fn flow_object(out: &mut Vec<u8>, columns: &[Named], flow: &FlowRecord) {
     let start = out.len();
     for named in columns {
-        let value = named.column.value(flow);
-        if !value.is_absent() {
-            named.prefix.append(out);
-            json::value(out, &value);
-        }
+        json::value(out, named.column.value(flow), |out| named.prefix.append(out));
     }
     match out.get_mut(start) {
         Some(first_comma) => *first_comma = b'{',

@@ -8,6 +8,8 @@
 )]
 
 mod csv;
+mod digits;
+mod dns;
 mod json;
 mod jsonl;
 mod output;

@@ -1,8 +1,9 @@
 //! How plain values are spelled, the same in every format.
 
-use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
+use super::digits::{self, integer};
 use crate::field::{PacketRow, Scalar};
 use crate::key::Dir;
 use crate::time::Timestamp;
@@ -14,129 +15,156 @@ use crate::time::Timestamp;
 pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
     match *value {
         Scalar::Absent => {}
-        Scalar::Bool(true) => out.extend_from_slice(b"true"),
-        Scalar::Bool(false) => out.extend_from_slice(b"false"),
+        Scalar::Bool(value) => truth(out, value),
         Scalar::U64(value) => integer(out, value),
         Scalar::Word(text) | Scalar::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Scalar::Ascii(word) => out.extend_from_slice(word),
         Scalar::NumberAsText(value) => integer(out, value),
         Scalar::Ip(addr) => ip(out, addr),
-        Scalar::Time(time) => time_of(out, time),
+        Scalar::Time(time) => self::time(out, time),
         Scalar::Seconds(nanos) => seconds(out, nanos),
         Scalar::Micros(nanos) => micros(out, nanos),
         Scalar::Float(value) => float(out, value),
-        Scalar::Packets(rows) => packets(out, rows),
+        Scalar::Packets(rows) => list(out, rows, packet),
     }
 }
 
-/// Appends a whole number.
+/// Appends a truth value.
 #[inline]
-pub(super) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+pub(super) fn truth(out: &mut Vec<u8>, value: bool) {
+    let (text, length) = if value { (b"true\0", 4) } else { (b"false", 5) };
+    digits::front(out, text, length);
 }
 
 /// Appends an IPv4 address in dotted decimal, an IPv6 address as RFC 5952 says.
 #[inline]
 pub(super) fn ip(out: &mut Vec<u8>, addr: IpAddr) {
     match addr {
-        IpAddr::V4(addr) => {
-            let [a, b, c, d] = addr.octets();
-            integer(out, a);
-            for octet in [b, c, d] {
-                out.push(b'.');
-                integer(out, octet);
-            }
-        }
-        // Writing to a Vec cannot fail.
-        IpAddr::V6(addr) => _ = write!(out, "{addr}"),
+        IpAddr::V4(addr) => ipv4(out, addr),
+        IpAddr::V6(addr) => ipv6(out, addr),
     }
 }
 
-/// Appends whole numbers as a JSON list.
-pub(super) fn list<N: itoa::Integer + Copy>(out: &mut Vec<u8>, numbers: &[N]) {
+fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr) {
+    let [first, rest @ ..] = addr.octets();
+    integer(out, first);
+    for octet in rest {
+        out.push(b'.');
+        integer(out, octet);
+    }
+}
+
+fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
+    if let Some(addr) = addr.to_ipv4_mapped() {
+        out.extend_from_slice(b"::ffff:");
+        return ipv4(out, addr);
+    }
+    let segments = addr.segments();
+    let gap = longest_zeros(&segments);
+    for (nth, &segment) in segments.iter().enumerate() {
+        if gap.contains(&nth) {
+            if nth == gap.start {
+                out.push(b':');
+            }
+            continue;
+        }
+        if nth > 0 {
+            out.push(b':');
+        }
+        digits::hex(out, segment);
+    }
+    if gap.end == segments.len() {
+        out.push(b':');
+    }
+}
+
+/// Finds the first of the longest runs of two or more zeros, which becomes `::`.
+#[inline]
+fn longest_zeros(segments: &[u16; 8]) -> Range<usize> {
+    let (mut longest, mut run) = (0..0, 0..0);
+    for (nth, &segment) in segments.iter().enumerate() {
+        if segment != 0 {
+            run = nth + 1..nth + 1;
+            continue;
+        }
+        run.end = nth + 1;
+        if run.len() > longest.len().max(1) {
+            longest = run.clone();
+        }
+    }
+    longest
+}
+
+/// Appends a list as JSON has it.
+#[inline]
+pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], append: impl Fn(&mut Vec<u8>, &T)) {
     out.push(b'[');
-    for (nth, &number) in numbers.iter().enumerate() {
+    for (nth, item) in items.iter().enumerate() {
         if nth > 0 {
             out.push(b',');
         }
-        integer(out, number);
+        append(out, item);
     }
     out.push(b']');
 }
 
 /// Appends RFC 3339 in UTC with nine digits.
 #[inline]
-fn time_of(out: &mut Vec<u8>, time: Timestamp) {
+pub(super) fn time(out: &mut Vec<u8>, time: Timestamp) {
     out.extend_from_slice(&time.rfc3339());
 }
 
 /// Appends nanoseconds as seconds, exactly: `1.2`, `0.0`, `0.000000001`.
 #[inline]
-fn seconds(out: &mut Vec<u8>, nanos: u64) {
+pub(super) fn seconds(out: &mut Vec<u8>, nanos: u64) {
     integer(out, nanos / 1_000_000_000);
-    fraction::<9>(out, nanos % 1_000_000_000, 1);
+    digits::nine_decimals(out, nanos % 1_000_000_000);
 }
 
 /// Appends nanoseconds as microseconds, with three decimals: `1.200`.
 #[inline]
-fn micros(out: &mut Vec<u8>, nanos: u64) {
+pub(super) fn micros(out: &mut Vec<u8>, nanos: u64) {
     integer(out, nanos / 1_000);
-    fraction::<3>(out, nanos % 1_000, 3);
+    digits::three_decimals(out, nanos % 1_000);
 }
 
 /// Appends a number rounded to six decimals: `7.95`, `8.0`; NaN and infinities, which never get here, as `null`.
 #[inline]
-fn float(out: &mut Vec<u8>, value: f64) {
+pub(super) fn float(out: &mut Vec<u8>, value: f64) {
     const EXACT: f64 = 9_007_199_254_740_992.0 / 1e6;
-    if !value.is_finite() {
-        return out.extend_from_slice(b"null");
-    }
     let size = value.abs();
-    if size >= EXACT {
-        // Beyond what the fixed-point way holds exactly; std writes all digits and no exponent.
-        let text = format!("{value:.6}");
-        let trimmed = text.trim_end_matches('0');
-        out.extend_from_slice(trimmed.as_bytes());
-        if trimmed.ends_with('.') {
-            out.push(b'0');
-        }
-        return;
+    if size.is_nan() || size >= EXACT {
+        return wide_float(out, value);
     }
     let millionths = (size * 1e6).round() as u64;
     if value < 0.0 && millionths > 0 {
         out.push(b'-');
     }
     integer(out, millionths / 1_000_000);
-    fraction::<6>(out, millionths % 1_000_000, 1);
+    digits::six_decimals(out, millionths % 1_000_000);
 }
 
-/// Appends `.` and the `WIDTH` digits of a fraction without trailing zeros, but at least `least` digits.
-#[inline]
-fn fraction<const WIDTH: usize>(out: &mut Vec<u8>, mut value: u64, least: usize) {
-    let mut digits = [b'0'; WIDTH];
-    let mut length = least;
-    if value > 0 {
-        for (place, digit) in digits.iter_mut().enumerate().rev() {
-            *digit = b'0' + (value % 10) as u8;
-            value /= 10;
-            if *digit != b'0' {
-                length = length.max(place + 1);
-            }
-        }
+/// Appends what the fixed-point way does not hold exactly; std writes all digits and no exponent.
+#[cold]
+fn wide_float(out: &mut Vec<u8>, value: f64) {
+    if !value.is_finite() {
+        return out.extend_from_slice(b"null");
     }
-    out.push(b'.');
-    out.extend_from_slice(digits.get(..length).unwrap_or_default());
+    let text = format!("{value:.6}");
+    let trimmed = text.trim_end_matches('0');
+    out.extend_from_slice(trimmed.as_bytes());
+    if trimmed.ends_with('.') {
+        out.push(b'0');
+    }
 }
 
-fn packets(out: &mut Vec<u8>, rows: &[PacketRow]) {
+/// Appends a packet of a list.
+pub(super) fn packet(out: &mut Vec<u8>, row: &PacketRow) {
     out.push(b'[');
-    for (nth, row) in rows.iter().enumerate() {
-        out.extend_from_slice(if nth > 0 { b",[" } else { b"[" });
-        integer(out, row.ip_len);
-        out.push(b',');
-        micros(out, row.iat_nanos);
-        out.extend_from_slice(if row.dir == Dir::Fwd { b",1]" } else { b",-1]" });
-    }
-    out.push(b']');
+    integer(out, row.ip_len);
+    out.push(b',');
+    micros(out, row.iat_nanos);
+    out.extend_from_slice(if row.dir == Dir::Fwd { b",1]" } else { b",-1]" });
 }
 
 #[cfg(test)]
@@ -221,11 +249,27 @@ mod tests {
         assert_eq!(spelled(Scalar::Packets(&rows)), "[[60,0.000,1],[1500,1234.567,-1]]");
         assert_eq!(spelled(Scalar::Packets(&[])), "[]");
         let mut out = Vec::new();
-        list(&mut out, &[10u16, 4094]);
+        list(&mut out, &[10u16, 4094], |out, &vlan| integer(out, vlan));
         assert_eq!(out, b"[10,4094]");
     }
 
     proptest! {
+        #[test]
+        fn addresses_as_std_writes_them(
+            v4: u32,
+            mut v6: [u16; 8],
+            zeros in 0..=255u8,
+            mapped: bool,
+        ) {
+            for (nth, segment) in v6.iter_mut().enumerate() {
+                *segment *= u16::from(zeros >> nth & 1 == 0);
+            }
+            let v4 = Ipv4Addr::from_bits(v4);
+            let v6 = if mapped { v4.to_ipv6_mapped() } else { v6.into() };
+            prop_assert_eq!(spelled(Scalar::Ip(v4.into())), v4.to_string());
+            prop_assert_eq!(spelled(Scalar::Ip(v6.into())), v6.to_string());
+        }
+
         #[test]
         fn floats_come_back(value in -1e12f64..1e12) {
             let back: f64 = spelled(Scalar::Float(value)).parse().unwrap();

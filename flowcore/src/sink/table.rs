@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::output::Output;
-use super::{Sink, json, spell};
+use super::{Sink, digits, json, spell};
 use crate::error::Error;
 use crate::field::Scalar;
 use crate::key::{End, Endpoint};
@@ -238,11 +238,11 @@ fn trim_gap(out: &mut Vec<u8>) {
 }
 
 fn field(out: &mut Vec<u8>, column: &Column, flow: &FlowRecord) {
-    match &column.value(flow) {
+    match column.value(flow) {
         absent if absent.is_absent() => {}
         Value::Scalar(Scalar::Text(outside)) => json::printable(out, outside),
-        Value::Scalar(plain) => spell::scalar(out, plain),
-        list => json::value(out, list),
+        Value::Scalar(plain) => spell::scalar(out, &plain),
+        list => json::value(out, list, |_| {}),
     }
 }
 
@@ -264,7 +264,7 @@ fn endpoint(out: &mut Vec<u8>, flow: &FlowRecord, end: End) {
         spell::ip(out, addr);
     }
     out.push(b':');
-    spell::integer(out, port);
+    digits::integer(out, port);
 }
 
 /// Appends at most six characters: `0s`, `850us`, `12.3ms`, `1.25s`, `5m12s`, `2h03m`, `3d04h`.

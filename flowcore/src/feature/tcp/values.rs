@@ -88,7 +88,7 @@ impl Values for TcpValues {
         Field::stats("dst_window_scale"),
     ];
 
-    #[inline]
+    #[inline(always)]
     fn value(&self, index: usize) -> Scalar<'_> {
         if index == 11 {
             return self.history().map_or(Scalar::Absent, Scalar::Word);
