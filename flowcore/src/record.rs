@@ -360,7 +360,7 @@ const HEAD: &[Plain] = &[
 
 const TAIL: &[Plain] = &[
     (Field::core_and_stats("dns_query"), |r| {
-        let first = r.l7.as_deref().and_then(|l7| l7.dns.iter().find_map(|dns| dns.query.as_deref()));
+        let first = r.l7.as_deref().and_then(|l7| l7.dns.iter().find_map(|dns| dns.query()));
         Value::Scalar(first.map_or(Scalar::Absent, Scalar::Text))
     }),
     (Field::core("dns"), |r| Value::Dns(r.l7.as_deref().map(|l7| l7.dns.as_slice()).unwrap_or_default())),
