@@ -383,8 +383,7 @@ impl FlowRecord {
             19 => Value::Scalar(self.app.map_or(Scalar::Absent, |app| Scalar::Word(app.name()))),
             20 => number(self.dscp),
             21 => {
-                let first =
-                    self.l7.as_deref().and_then(|l7| l7.dns.iter().find_map(|dns| dns.query.as_deref()));
+                let first = self.l7.as_deref().and_then(|l7| l7.dns.iter().find_map(Transaction::query));
                 Value::Scalar(first.map_or(Scalar::Absent, Scalar::Text))
             }
             22 => Value::Dns(self.l7.as_deref().map(|l7| l7.dns.as_slice()).unwrap_or_default()),

@@ -143,7 +143,8 @@ impl TableTime {
 pub struct TableClock {
     now: TableTime,
     started: bool,
-    jump: Duration,
+    /// The largest step back that is no jump, in nanoseconds.
+    jump: u64,
     counts: ClockCounts,
 }
 
@@ -161,24 +162,26 @@ pub struct ClockCounts {
 impl TableClock {
     /// Makes a clock; `jump` is the largest idle timeout of the table it serves.
     pub fn new(jump: Duration) -> Self {
+        let jump = u64::try_from(jump.as_nanos()).unwrap_or(u64::MAX);
         TableClock { now: TableTime::default(), started: false, jump, counts: ClockCounts::default() }
     }
 
     /// Takes note of a packet's time; returns the packet's time and the table time it counts at.
+    #[inline]
     pub fn observe(&mut self, time: Option<Timestamp>) -> (Timestamp, TableTime) {
         let Some(time) = time else {
             self.counts.without_time += 1;
             return (self.now.time, self.now);
         };
-        if self.jumps_at(time) {
-            self.counts.out_of_order += 1;
-            self.counts.jumps += 1;
-            self.now = TableTime { epoch: self.now.epoch + 1, time };
-        } else if time < self.now.time && self.started {
-            self.counts.out_of_order += 1;
-        } else {
+        if time >= self.now.time || !self.started {
             self.now.time = time;
             self.started = true;
+        } else {
+            self.counts.out_of_order += 1;
+            if self.jumps_at(time) {
+                self.counts.jumps += 1;
+                self.now = TableTime { epoch: self.now.epoch + 1, time };
+            }
         }
         (time, self.now)
     }
@@ -186,7 +189,7 @@ impl TableClock {
     /// Tells whether a packet of this time would begin a new epoch.
     #[inline]
     pub fn jumps_at(&self, time: Timestamp) -> bool {
-        self.started && u128::from(self.now.time.nanos_since(time)) > self.jump.as_nanos()
+        self.started && self.now.time.nanos_since(time) > self.jump
     }
 
     /// Moves table time on while no packet comes; an earlier time is ignored.

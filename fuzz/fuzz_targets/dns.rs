@@ -41,7 +41,7 @@ fn read(protocol: u8, segment: &[u8]) {
     assert!(conversation.heap_bytes() <= 256 << 10);
     if let Some(facts) = conversation.finish(true) {
         for transaction in facts.dns {
-            assert!(transaction.query.is_none_or(|query| query.len() <= 4 * 255));
+            assert!(transaction.query().is_none_or(|query| query.len() <= 4 * 255));
         }
     }
 }

@@ -28,10 +28,10 @@ mod tests;
 use serde::{Serialize, Serializer};
 
 use crate::error::Counters;
-use crate::key::{Dir, Proto};
+use crate::key::{Dir, End, Proto};
 use crate::packet::Packet;
 
-pub use dns::{Answer, DnsClass, DnsRefusal, Rcode, RecordType, Transaction, Transport};
+pub use dns::{Answer, Answers, DnsClass, DnsRefusal, Rcode, RecordType, Transaction, Transport};
 
 macro_rules! apps {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)+) => {
@@ -210,7 +210,7 @@ impl Look<'_> {
     /// Tells whether one of the two ports is `port`.
     fn has_port(&self, port: u16) -> bool {
         let key = &self.packet.key;
-        key.port_or_zero(self.packet.sender) == port || key.port_or_zero(self.packet.sender.other()) == port
+        key.port_or_zero(End::Low) == port || key.port_or_zero(End::High) == port
     }
 
     /// Tells whether it was sent to a multicast address or to 255.255.255.255, which is nobody's client.

@@ -9,6 +9,8 @@ pub(super) struct Sip;
 
 impl Protocol for Sip {
     fn probe(look: &Look<'_>, _counts: &mut L7Counts) -> Option<Claim<Sip>> {
+        // Most of what is no SIP shows it by its first letter.
+        let [b'A'..=b'Z', ..] = look.bytes else { return None };
         let (first, rest) = split_at_space(look.bytes)?;
         if !look.is_tcp() && !look.is_udp() {
             return None;

@@ -8,7 +8,10 @@ pub(super) struct Smtp;
 
 impl Protocol for Smtp {
     fn probe(look: &Look<'_>, _counts: &mut L7Counts) -> Option<Claim<Smtp>> {
-        let word = look.bytes.first_chunk::<5>().filter(|_| look.is_tcp())?;
+        let word @ [_, _, _, _, b' '] = look.bytes.first_chunk::<5>()? else { return None };
+        if !look.is_tcp() {
+            return None;
+        }
         let greets = GREETINGS.iter().any(|greeting| word.eq_ignore_ascii_case(*greeting));
         if greets && look.bytes.ends_with(b"\r\n") { Claim::settled(App::Smtp, Some(look.dir)) } else { None }
     }

@@ -69,7 +69,8 @@ impl Reader {
     ) -> EndReason {
         let is_live = source.is_live();
         let mut left = self.packet_limit.unwrap_or(u64::MAX);
-        let frames_per_check = if source.may_wait() { FRAMES_PER_CHECK_WAITING } else { FRAMES_PER_CHECK };
+        let may_wait = source.may_wait();
+        let frames_per_check = if may_wait { FRAMES_PER_CHECK_WAITING } else { FRAMES_PER_CHECK };
         let (mut until_check, mut flushed, mut reports) = (0u32, Timestamp::EPOCH, 0);
         let mut next_stats = self.stats_interval.map(|interval| self.started + interval);
         while left > 0 {
@@ -90,7 +91,8 @@ impl Reader {
             if stop.is_requested() {
                 return EndReason::Shutdown;
             }
-            let patience = if self.router.holds_packets() { BATCH_PATIENCE } else { IDLE_PATIENCE };
+            let in_a_hurry = !may_wait || self.router.holds_packets();
+            let patience = if in_a_hurry { BATCH_PATIENCE } else { IDLE_PATIENCE };
             match source.next(patience) {
                 Ok(Next::Frame(frame)) => {
                     until_check -= 1;

@@ -10,7 +10,7 @@ use crate::l7::{Answer, Transaction, Transport};
 pub(super) fn transaction(out: &mut Vec<u8>, dns: &Transaction) {
     out.extend_from_slice(b"{\"id\":");
     digits::integer(out, dns.id);
-    if let Some(query) = &dns.query {
+    if let Some(query) = dns.query() {
         out.extend_from_slice(b",\"query\":");
         json::text(out, query);
     }
@@ -31,11 +31,11 @@ pub(super) fn transaction(out: &mut Vec<u8>, dns: &Transaction) {
     flag(out, b",\"rd\":", dns.rd);
     flag(out, b",\"ra\":", dns.ra);
     flag(out, b",\"ad\":", dns.ad);
-    if !dns.answers.is_empty() {
+    if !dns.answers().is_empty() {
         out.extend_from_slice(b",\"answers\":");
-        spell::list(out, &dns.answers, answer);
+        spell::list(out, dns.answers(), answer);
     }
-    if let Some(nanos) = dns.rtt_nanos {
+    if let Some(nanos) = dns.rtt_nanos() {
         out.extend_from_slice(b",\"rtt_us\":");
         spell::micros(out, nanos);
     }
@@ -49,15 +49,15 @@ pub(super) fn transaction(out: &mut Vec<u8>, dns: &Transaction) {
     });
 }
 
-fn answer(out: &mut Vec<u8>, answer: &Answer) {
+fn answer(out: &mut Vec<u8>, answer: Answer<'_>) {
     out.extend_from_slice(b"{\"name\":");
-    json::text(out, &answer.name);
+    json::text(out, answer.name);
     out.extend_from_slice(b",\"type\":");
     word(out, answer.rtype.mnemonic(), answer.rtype);
     out.extend_from_slice(b",\"ttl\":");
     digits::integer(out, answer.ttl);
     out.extend_from_slice(b",\"data\":");
-    json::text(out, &answer.data);
+    json::text(out, answer.data);
     out.push(b'}');
 }
 
@@ -86,6 +86,7 @@ mod tests {
 
     use super::*;
     use crate::l7::{DnsClass, Rcode, RecordType};
+    use crate::time::Timestamp;
 
     fn spelled(list: &[Transaction]) -> String {
         let mut out = Vec::new();
@@ -96,25 +97,19 @@ mod tests {
     #[test]
     fn nothing_known_and_everything_known() {
         assert_eq!(spelled(&[]), "[]");
-        let bare = Transaction { id: 7, transport: Transport::Tcp, ..Transaction::default() };
-        let answer =
-            Answer { name: "a.example".into(), rtype: RecordType(65280), ttl: 60, data: "say \"no\"".into() };
-        let whole = Transaction {
-            id: 65535,
-            query: Some("a.example".into()),
-            qtype: Some(RecordType(28)),
-            qclass: Some(DnsClass(32)),
-            rcode: Some(Rcode(3)),
-            aa: Some(false),
-            tc: Some(true),
-            rd: Some(true),
-            ra: Some(false),
-            ad: Some(true),
-            answers: vec![answer.clone(), answer],
-            rtt_nanos: Some(366_000),
-            queries: 2,
-            transport: Transport::Udp,
-        };
+        let mut bare = Transaction::new(7, "");
+        bare.transport = Transport::Tcp;
+        let mut whole = Transaction::new(65535, "a.example");
+        (whole.qtype, whole.qclass) = (Some(RecordType(28)), Some(DnsClass(32)));
+        whole.rcode = Some(Rcode(3));
+        (whole.aa, whole.tc, whole.rd) = (Some(false), Some(true), Some(true));
+        (whole.ra, whole.ad) = (Some(false), Some(true));
+        [0, 10].into_iter().for_each(|nanos| whole.ask(Timestamp::from_nanos(nanos)));
+        whole.respond(Timestamp::from_nanos(366_000));
+        for _ in 0..2 {
+            let (name, data) = ("a.example", "say \"no\"");
+            whole.push(Answer { name, rtype: RecordType(65280), ttl: 60, data });
+        }
         assert_eq!(
             spelled(&[bare, whole]),
             concat!(
@@ -129,34 +124,26 @@ mod tests {
     }
 
     fn some() -> impl Strategy<Value = Vec<Transaction>> {
-        let text = || any::<String>().prop_map(String::into_boxed_str);
-        let answer = (text(), any::<u16>(), any::<u32>(), text());
-        let answer =
-            answer.prop_map(|(name, rtype, ttl, data)| Answer { name, rtype: RecordType(rtype), ttl, data });
-        let question = (any::<u16>(), of(text()), of(0..300u16), of(0..5u16), of(0..30u16));
+        let answer = (any::<String>(), any::<u16>(), any::<u32>(), any::<String>());
+        let question = (any::<u16>(), any::<String>(), of(0..300u16), of(0..5u16), of(0..30u16));
         let flags = prop::array::uniform5(of(any::<bool>()));
-        let rest = (prop::collection::vec(answer, 0..3), of(0..1u64 << 50), 0..3u32, any::<bool>());
+        let rest = (prop::collection::vec(answer, 0..3), of(0..1i64 << 50), 0..3u32, any::<bool>());
         let one = (question, flags, rest).prop_map(|(question, [aa, tc, rd, ra, ad], rest)| {
             let (id, query, qtype, qclass, rcode) = question;
-            let (answers, rtt_nanos, queries, is_tcp) = rest;
-            let (qtype, qclass, rcode) = (qtype.map(RecordType), qclass.map(DnsClass), rcode.map(Rcode));
-            let transport = if is_tcp { Transport::Tcp } else { Transport::Udp };
-            Transaction {
-                id,
-                query,
-                qtype,
-                qclass,
-                rcode,
-                aa,
-                tc,
-                rd,
-                ra,
-                ad,
-                answers,
-                rtt_nanos,
-                queries,
-                transport,
+            let (answers, response, queries, is_tcp) = rest;
+            let mut transaction = Transaction::new(id, &query);
+            transaction.qtype = qtype.map(RecordType);
+            transaction.qclass = qclass.map(DnsClass);
+            transaction.rcode = rcode.map(Rcode);
+            (transaction.aa, transaction.tc, transaction.rd) = (aa, tc, rd);
+            (transaction.ra, transaction.ad) = (ra, ad);
+            transaction.transport = if is_tcp { Transport::Tcp } else { Transport::Udp };
+            (0..queries).for_each(|_| transaction.ask(Timestamp::EPOCH));
+            response.into_iter().for_each(|nanos| transaction.respond(Timestamp::from_nanos(nanos)));
+            for (name, rtype, ttl, data) in &answers {
+                transaction.push(Answer { name, rtype: RecordType(*rtype), ttl: *ttl, data });
             }
+            transaction
         });
         prop::collection::vec(one, 0..3)
     }

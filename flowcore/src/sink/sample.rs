@@ -34,7 +34,7 @@ pub(super) fn dns(query: &str) -> FlowRecord {
         &[(Dir::Fwd, 1_000_000_000, 75, None), (Dir::Rev, 1_012_345_678, 91, None)],
     );
     flow.app = Some(App::Dns);
-    let transaction = Transaction { id: 4711, query: Some(query.into()), ..Transaction::default() };
+    let transaction = Transaction::new(4711, query);
     flow.l7 = Some(Box::new(L7Facts { dns: vec![transaction], dns_truncated: false }));
     flow
 }

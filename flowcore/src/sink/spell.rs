@@ -97,9 +97,9 @@ fn longest_zeros(segments: &[u16; 8]) -> Range<usize> {
 
 /// Appends a list as JSON has it.
 #[inline]
-pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], append: impl Fn(&mut Vec<u8>, &T)) {
+pub(super) fn list<I: IntoIterator>(out: &mut Vec<u8>, items: I, append: impl Fn(&mut Vec<u8>, I::Item)) {
     out.push(b'[');
-    for (nth, item) in items.iter().enumerate() {
+    for (nth, item) in items.into_iter().enumerate() {
         if nth > 0 {
             out.push(b',');
         }

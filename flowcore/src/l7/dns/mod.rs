@@ -4,6 +4,7 @@
 //! ours. Never on traffic: its `Packet::parse`, which refuses whole messages, and printing its names,
 //! which recurses (faults.md).
 
+mod answers;
 mod ledger;
 mod message;
 mod name;
@@ -24,8 +25,9 @@ use crate::packet::TcpFlags;
 use ledger::{Ledger, Walked};
 use message::{is_certain, is_plausible};
 
+pub use answers::{Answer, Answers};
 pub use message::DnsRefusal;
-pub use transaction::{Answer, Transaction, Transport};
+pub use transaction::{Transaction, Transport};
 pub use words::{DnsClass, Rcode, RecordType};
 
 /// The DNS transactions of a flow.

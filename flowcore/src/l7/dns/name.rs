@@ -1,6 +1,6 @@
 //! Names: decoded in a loop, within bounds, and written in the notation of definitions.md ("DNS").
 
-use super::text::Text;
+use super::text::{Text, escape};
 
 /// A name in a message, found to be sound.
 #[derive(Clone, Copy, Debug)]
@@ -8,6 +8,8 @@ pub(super) struct Name<'a> {
     message: &'a [u8],
     start: usize,
     end: usize,
+    /// Bytes of its labels, with their length bytes.
+    len: usize,
 }
 
 impl<'a> Name<'a> {
@@ -25,7 +27,7 @@ impl<'a> Name<'a> {
             steps.take()?;
         }
         let end = labels.end.unwrap_or(labels.at);
-        Ok(Name { message, start, end })
+        Ok(Name { message, start, end, len: labels.len })
     }
 
     /// Returns the place behind the name in the message.
@@ -33,25 +35,64 @@ impl<'a> Name<'a> {
         self.end
     }
 
+    /// Returns how many bytes its text has, if no byte must be escaped.
+    pub(super) fn plain_len(&self) -> usize {
+        self.len.saturating_sub(1).max(1)
+    }
+
     /// Writes the name.
     pub(super) fn write(&self, out: &mut Text) {
+        self.spell(|part| {
+            out.bytes(part);
+            true
+        });
+    }
+
+    /// Tells whether the name would be written like this.
+    pub(super) fn is(&self, text: &[u8]) -> bool {
+        self.compare(text, <[u8]>::eq)
+    }
+
+    /// Tells whether the name would be written like this but for the case of letters.
+    pub(super) fn is_like(&self, text: &[u8]) -> bool {
+        self.compare(text, |part, text| part == text || part.eq_ignore_ascii_case(text))
+    }
+
+    fn compare(&self, text: &[u8], same: impl Fn(&[u8], &[u8]) -> bool) -> bool {
+        let mut rest = text;
+        self.spell(|part| match rest.split_at_checked(part.len()) {
+            Some((front, behind)) => {
+                rest = behind;
+                same(part, front)
+            }
+            None => false,
+        }) && rest.is_empty()
+    }
+
+    /// Hands out the parts of the text until one is refused; tells whether none was.
+    #[inline(always)]
+    fn spell(&self, mut part: impl FnMut(&[u8]) -> bool) -> bool {
         let mut labels = Labels::new(self.message, self.start);
         let mut first = true;
         while let Ok(Some(step)) = labels.step() {
             let Step::Label(label) = step else { continue };
-            if !first {
-                out.byte(b'.');
+            if !std::mem::replace(&mut first, false) && !part(b".") {
+                return false;
             }
-            first = false;
-            if label.iter().all(|&byte| is_plain(byte)) {
-                out.bytes(label);
+            let spelt = if label.iter().all(|&byte| is_plain(byte)) {
+                part(label)
             } else {
-                label.iter().for_each(|&byte| out.escaped(byte, is_plain(byte)));
+                let mut escaped = [0; 4];
+                label.iter().all(|byte| match is_plain(*byte) {
+                    true => part(std::slice::from_ref(byte)),
+                    false => part(escape(*byte, &mut escaped)),
+                })
+            };
+            if !spelt {
+                return false;
             }
         }
-        if first {
-            out.byte(b'.');
-        }
+        !first || part(b".")
     }
 }
 

@@ -103,7 +103,7 @@ impl<'a> Data<'a> {
                 let data = self.rest();
                 match RData::parse(known, data, &[]).ok()? {
                     RData::A(a) => out.v4(a.0),
-                    RData::AAAA(aaaa) => write!(out, "{}", aaaa.0).ok()?,
+                    RData::AAAA(aaaa) => out.v6(aaaa.0),
                     RData::TXT(txt) => {
                         for string in txt.iter() {
                             out.space();

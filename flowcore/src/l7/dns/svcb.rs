@@ -60,7 +60,7 @@ fn write_value(key: u16, value: &[u8], out: &mut Text) -> Option<()> {
             let (addresses, []) = value.as_chunks::<16>() else { return None };
             for (nth, &address) in addresses.iter().enumerate() {
                 separate(nth, out);
-                write!(out, "{}", Ipv6Addr::from(address)).ok()?;
+                out.v6(Ipv6Addr::from(address));
             }
         }
         _ => out.quoted(value),

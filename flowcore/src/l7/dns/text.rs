@@ -1,39 +1,42 @@
 //! A text that is written bit by bit and never gets longer than it may.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 /// A growing text with a limit; what goes beyond marks it as too long.
 #[derive(Debug)]
 pub(super) struct Text {
+    /// What stands before the text, and the text.
     bytes: Vec<u8>,
+    start: usize,
+    /// How long `bytes` may become.
     limit: usize,
     too_long: bool,
 }
 
 impl Text {
-    pub(super) fn new(limit: usize) -> Text {
-        Text { bytes: Vec::with_capacity(USUAL), limit, too_long: false }
+    /// Begins a text behind other bytes; with them it may have up to `limit` bytes.
+    pub(super) fn behind(bytes: Vec<u8>, limit: usize) -> Text {
+        Text { start: bytes.len(), bytes, limit, too_long: false }
     }
 
-    /// Starts anew, with another limit, in the same memory.
-    pub(super) fn restart(&mut self, limit: usize) {
-        self.bytes.clear();
-        self.limit = limit;
-        self.too_long = false;
+    /// Begins a new text behind what was written so far.
+    pub(super) fn begin(&mut self) {
+        self.start = self.bytes.len();
     }
 
-    /// Returns the text, or `None` if it did not fit.
-    pub(super) fn as_str(&self) -> Option<&str> {
-        if self.too_long { None } else { std::str::from_utf8(&self.bytes).ok() }
+    /// Returns all bytes; of a text that is too long, those that fitted.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// Tells whether something did not fit.
     pub(super) fn is_too_long(&self) -> bool {
-        self.too_long
+        self.too_long || self.bytes.len() > self.limit
     }
 
-    /// Returns how many bytes were written.
+    /// Returns how many bytes there are, with those before the text.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -52,19 +55,30 @@ impl Text {
     /// Adds bytes, which must be ASCII.
     #[inline]
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        if self.too_long || bytes.len() > self.limit.saturating_sub(self.bytes.len()) {
-            self.too_long = true;
-        } else {
-            self.bytes.extend_from_slice(bytes);
+        if bytes.len() > self.bytes.capacity() - self.bytes.len() && !self.grow(bytes.len()) {
+            return;
         }
+        self.bytes.extend_from_slice(bytes);
     }
 
-    /// Adds a byte as it is if it is `plain`, else with a backslash if it prints, else as `\DDD`.
+    /// Makes room for `more` bytes if the limit allows them; takes twice the memory, but never beyond the limit.
+    #[cold]
+    fn grow(&mut self, more: usize) -> bool {
+        let len = self.bytes.len() + more;
+        self.too_long |= len > self.limit;
+        if !self.too_long {
+            let capacity = (2 * self.bytes.capacity()).min(self.limit).max(len);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        !self.too_long
+    }
+
+    /// Adds a byte as it is if it is `plain`, else escaped.
     pub(super) fn escaped(&mut self, byte: u8, plain: bool) {
-        match byte {
-            _ if plain => self.byte(byte),
-            0x21..=0x7E => self.bytes(&[b'\\', byte]),
-            _ => self.bytes(&[b'\\', b'0' + byte / 100, b'0' + byte / 10 % 10, b'0' + byte % 10]),
+        if plain {
+            self.byte(byte);
+        } else {
+            self.bytes(escape(byte, &mut [0; 4]));
         }
     }
 
@@ -88,7 +102,39 @@ impl Text {
             if nth > 0 {
                 self.byte(b'.');
             }
-            self.number(octet.into());
+            if octet >= 100 {
+                self.byte(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                self.byte(b'0' + octet / 10 % 10);
+            }
+            self.byte(b'0' + octet % 10);
+        }
+    }
+
+    /// Adds an IPv6 address (RFC 5952).
+    pub(super) fn v6(&mut self, address: Ipv6Addr) {
+        if let Some(mapped) = address.to_ipv4_mapped() {
+            self.bytes(b"::ffff:");
+            return self.v4(mapped);
+        }
+        let groups = address.segments();
+        let gap = longest_gap(&groups);
+        for (nth, group) in groups.into_iter().enumerate() {
+            if nth == gap.start && !gap.is_empty() {
+                self.bytes(b"::");
+            }
+            if gap.contains(&nth) {
+                continue;
+            }
+            if nth != 0 && nth != gap.end {
+                self.byte(b':');
+            }
+            for shift in [12, 8, 4, 0] {
+                if group >> shift != 0 || shift == 0 {
+                    self.byte(digit(b"0123456789abcdef", (group >> shift) as u8 & 15));
+                }
+            }
         }
     }
 
@@ -103,7 +149,7 @@ impl Text {
 
     /// Adds a space, except at the start and behind another one.
     pub(super) fn space(&mut self) {
-        if self.bytes.last().is_some_and(|&byte| byte != b' ') {
+        if self.bytes.len() > self.start && self.bytes.last() != Some(&b' ') {
             self.byte(b' ');
         }
     }
@@ -154,15 +200,51 @@ fn word(bytes: &[u8]) -> u64 {
         .fold(0, |word, (&byte, shift)| word | u64::from(byte) << (56 - shift))
 }
 
-/// Room for most names and data, so that the memory is taken once.
-const USUAL: usize = 128;
+/// Escapes a byte with a backslash if it prints, else as `\DDD`.
+pub(super) fn escape(byte: u8, into: &mut [u8; 4]) -> &[u8] {
+    let len = if matches!(byte, 0x21..=0x7E) {
+        *into = [b'\\', byte, 0, 0];
+        2
+    } else {
+        *into = [b'\\', b'0' + byte / 100, b'0' + byte / 10 % 10, b'0' + byte % 10];
+        4
+    };
+    into.get(..len).unwrap_or_default()
+}
+
+/// Finds the first of the longest runs of zeros, if it has more than one.
+fn longest_gap(groups: &[u16; 8]) -> Range<usize> {
+    let (mut longest, mut start) = (0..0, 0);
+    for (nth, &group) in groups.iter().enumerate() {
+        if group != 0 {
+            start = nth + 1;
+        } else if nth + 1 - start > longest.len().max(1) {
+            longest = start..nth + 1;
+        }
+    }
+    longest
+}
 
 fn digit(digits: &[u8], value: u8) -> u8 {
     digits.get(usize::from(value)).copied().unwrap_or(b'?')
 }
 
 #[cfg(test)]
+impl Text {
+    pub(super) fn new(limit: usize) -> Text {
+        Text::behind(Vec::new(), limit)
+    }
+
+    /// Returns the text, or `None` if it did not fit.
+    pub(super) fn as_str(&self) -> Option<&str> {
+        if self.is_too_long() { None } else { std::str::from_utf8(&self.bytes[self.start..]).ok() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn written(write: impl Fn(&mut Text)) -> String {
@@ -217,13 +299,34 @@ mod tests {
 
     #[test]
     fn never_longer_than_its_limit() {
-        let mut out = Text::new(3);
+        let mut out = Text::behind(b"..".to_vec(), 5);
         out.bytes(b"abc");
         assert_eq!(out.as_str(), Some("abc"));
         out.byte(b'd');
         assert_eq!(out.as_str(), None);
-        out.restart(1);
-        out.byte(b'e');
-        assert_eq!(out.as_str(), Some("e"));
+        assert_eq!((out.bytes.capacity(), out.into_bytes()), (5, b"..abc".to_vec()));
+    }
+
+    #[test]
+    fn no_space_at_the_start() {
+        let mut out = Text::behind(b"x".to_vec(), 9);
+        out.space();
+        out.byte(b'y');
+        out.space();
+        out.space();
+        assert_eq!(out.as_str(), Some("y "));
+        out.begin();
+        out.space();
+        assert_eq!(out.as_str(), Some(""));
+    }
+
+    proptest! {
+        #[test]
+        fn addresses(groups in prop::array::uniform8(prop_oneof![Just(0u16), Just(0xffff), any::<u16>()])) {
+            let address = Ipv6Addr::from(groups);
+            prop_assert_eq!(written(|out| out.v6(address)), address.to_string());
+            let address = Ipv4Addr::from_bits(address.to_bits() as u32);
+            prop_assert_eq!(written(|out| out.v4(address)), address.to_string());
+        }
     }
 }

@@ -22,7 +22,7 @@ fn over_tcp_whole_split_and_two_at_once() {
         assert_eq!(flow.segment(Dir::Rev, 77, seq, &answers[..9]), Some(Dir::Fwd));
         assert_eq!((flow.counted(), flow.conversation.app()), ((3, 0, 0), Some(App::Dns)), "{size}");
         let dns = flow.finish(true).dns;
-        assert_eq!((dns[0].answers.len(), dns[1].rcode, dns[0].transport), (1, None, Transport::Tcp));
+        assert_eq!((dns[0].answers().len(), dns[1].rcode, dns[0].transport), (1, None, Transport::Tcp));
     }
 }
 
