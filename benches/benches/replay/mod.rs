@@ -9,6 +9,10 @@ use flowcore::decode::{DecodeOptions, Decoder};
 use flowcore::packet::{Facts, Frame, Labels, LinkType, Message, Packet};
 use flowcore::time::Timestamp;
 
+/// Memory comes from where it comes from in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Returns a made frame as one that was captured whole.
 pub(super) fn captured(frame: made::Frame<'_>) -> Frame<'_> {
     Frame {
