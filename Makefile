@@ -3,7 +3,7 @@
 CARGO ?= cargo
 CAPTURE ?= testdata/captures/http.pcap
 
-.PHONY: help run test golden captures check fuzz bench
+.PHONY: help run test golden captures check fuzz bench compare
 
 help:
 	@echo "make run       replay a capture of testdata and print its flow records (CAPTURE=file for another)"
@@ -13,6 +13,7 @@ help:
 	@echo "make captures  write the captures of testdata anew that a script makes"
 	@echo "make fuzz      run each fuzz target for a minute"
 	@echo "make bench     run the benchmarks"
+	@echo "make compare   compare with other flow meters, replay and (as root) live, for half an hour; writes benches/results"
 
 run:
 	@bash .ci/need build
@@ -44,3 +45,9 @@ fuzz:
 bench:
 	@bash .ci/need build
 	$(CARGO) bench --locked --package flowcap-benches
+
+compare:
+	@bash .ci/need test
+	benches/compare --all --readme --save
+	benches/memory --save
+	[ "$$(id -u)" -ne 0 ] || benches/live --save

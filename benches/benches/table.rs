@@ -44,10 +44,47 @@ fn table(c: &mut Criterion) {
     group.finish();
 }
 
+/// One thing at a time: flows that open, flows that are found, flows that end, with ever more of them alive at once.
+fn parts(c: &mut Criterion) {
+    let options = || TableOptions { max_flows: usize::MAX, max_memory: u64::MAX, ..TableOptions::default() };
+    for full in [10_000, 100_000, 1_000_000, 4_000_000] {
+        let packets = Packets::new(&Frames::new(Shape::Syns, scale(f64::from(full) / 1e6), 1, usize::MAX));
+        let (flows, name) = (packets.len(), full.to_string());
+        let ingest = |mut table: FlowTable| {
+            table.ingest_all(packets.iter(), |_| panic!("a record too early"));
+            assert_eq!(table.len(), flows);
+            table
+        };
+        let mut group = c.benchmark_group("table");
+        group.sample_size(10).throughput(Throughput::Elements(flows as u64));
+        group.bench_function(format!("insert/{name}"), |b| {
+            b.iter_batched(|| FlowTable::new(options()), ingest, BatchSize::PerIteration);
+        });
+        group.bench_function(format!("find/{name}"), |b| {
+            let mut table = Some(ingest(FlowTable::new(options())));
+            b.iter(|| table = table.take().map(ingest));
+        });
+        group.bench_function(format!("expire/{name}"), |b| {
+            let expire = |mut table: FlowTable| {
+                let (mut ended, mut now) = (0, table.settled());
+                now.time = now.time.saturating_add_nanos(3_600_000_000_000);
+                while ended < flows {
+                    now.time = now.time.saturating_add_nanos(1_000_000);
+                    table.expire(now, |_| ended += 1);
+                }
+                assert!(table.is_empty());
+                table
+            };
+            b.iter_batched(|| ingest(FlowTable::new(options())), expire, BatchSize::PerIteration);
+        });
+        group.finish();
+    }
+}
+
 fn packets_of(record: &flowcore::record::FlowRecord) -> u64 {
     let volume = &record.features.volume;
     volume.src.packets + volume.dst.packets
 }
 
-criterion_group!(benches, table);
+criterion_group!(benches, table, parts);
 criterion_main!(benches);

@@ -1,7 +1,7 @@
 //! A maker of synthetic traffic for measurements: the same frames for the same shape, scale and seed, on any machine.
 //!
-//! [`Traffic`] makes one frame after the other, in time order, without files. Four [`Shape`]s stand for what a flow
-//! meter meets: many tiny flows, a mixture, few bulk flows, and a table that fills up. Conversations are scripts
+//! [`Traffic`] makes one frame after the other, in time order, without files. [`Shape`]s stand for what a flow meter
+//! meets: many tiny flows, a mixture, few bulk flows, and a table that fills up. Conversations are scripts
 //! ([`script`]) that shapes write and a [`flow::Flow`] turns into frames with right checksums and sequence numbers.
 //! [`Totals`] counts what was sent, as a check on whatever reads it.
 #![forbid(unsafe_code)]

@@ -9,6 +9,10 @@ use flowcore::decode::{DecodeOptions, Decoder};
 use flowcore::packet::{Facts, Frame, Labels, LinkType, Message, Packet};
 use flowcore::time::Timestamp;
 
+/// Memory comes from where it comes from in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Returns a made frame as one that was captured whole.
 pub(super) fn captured(frame: made::Frame<'_>) -> Frame<'_> {
     Frame {
@@ -39,14 +43,28 @@ impl Packets {
     pub(super) fn new(frames: &made::Frames) -> Self {
         let mut decoder = Decoder::new(DecodeOptions::default());
         let mut packets = Packets::default();
-        for frame in frames.iter() {
-            decoder.decode(&captured(frame), |packet| packets.push(&packet));
-        }
+        frames.iter().for_each(|frame| packets.read(&mut decoder, frame));
         packets
     }
 
+    /// Adds what a decoder makes of a frame.
+    pub(super) fn read(&mut self, decoder: &mut Decoder, frame: made::Frame<'_>) {
+        decoder.decode(&captured(frame), |packet| self.push(&packet));
+    }
+
+    /// Forgets all packets and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.packets.clear();
+        self.payload.clear();
+    }
+
+    /// Returns how many packets there are.
+    pub(super) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
     /// Returns the packets in capture order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Packet<'_>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Packet<'_>> + Clone {
         self.packets.iter().map(|(facts, payload, look, labels)| {
             let payload = &self.payload[payload.clone()];
             let message = |look: &Look| Message { bytes: payload, seq: look.seq, complete: look.complete };
@@ -82,5 +100,10 @@ impl Packets {
 
 /// Returns `full` when measuring, and a hundredth of it when `cargo test` only wants to know that it works.
 pub(super) fn scale(full: f64) -> f64 {
-    if std::env::args().any(|word| word == "--bench") { full } else { full / 100.0 }
+    if is_measuring() { full } else { full / 100.0 }
+}
+
+/// Tells whether this is `cargo bench`.
+pub(super) fn is_measuring() -> bool {
+    std::env::args().any(|word| word == "--bench")
 }

@@ -66,4 +66,4 @@ fn run(wish: &Wish) -> io::Result<()> {
     if wish.output == "-" { writeln!(io::stderr(), "{totals}") } else { writeln!(io::stdout(), "{totals}") }
 }
 
-const USAGE: &str = "usage: traffic smallpkt|mix|bigflow|flows [--scale 1.0] [--seed 1] [-o FILE or -]";
+const USAGE: &str = "usage: traffic SHAPE [--scale 1.0] [--seed 1] [-o FILE or -]";

@@ -23,11 +23,28 @@ pub enum Shape {
     Bigflow,
     /// 1 M flows of one to three packets that all live at once, within 8 s.
     Flows,
+    /// 1 M flows of one TCP SYN each that all live at once, within 8 s.
+    Syns,
+    /// The same with the answer to each SYN.
+    Handshakes,
+    /// 1 M UDP flows that all live at once, within 8 s: 40 bytes there, 80 bytes back.
+    Exchanges,
+    /// 1 M DNS lookups, all at once, within 8 s: every query before the first answer.
+    Lookups,
 }
 
 impl Shape {
     /// All shapes.
-    pub const ALL: [Shape; 4] = [Shape::Smallpkt, Shape::Mix, Shape::Bigflow, Shape::Flows];
+    pub const ALL: [Shape; 8] = [
+        Shape::Smallpkt,
+        Shape::Mix,
+        Shape::Bigflow,
+        Shape::Flows,
+        Shape::Syns,
+        Shape::Handshakes,
+        Shape::Exchanges,
+        Shape::Lookups,
+    ];
 
     /// Returns the name on the command line.
     pub const fn name(self) -> &'static str {
@@ -36,18 +53,27 @@ impl Shape {
             Shape::Mix => "mix",
             Shape::Bigflow => "bigflow",
             Shape::Flows => "flows",
+            Shape::Syns => "syns",
+            Shape::Handshakes => "handshakes",
+            Shape::Exchanges => "exchanges",
+            Shape::Lookups => "lookups",
         }
     }
 
     pub(crate) fn maker(self, scale: f64, seed: u64) -> Box<dyn Maker + Send> {
         let times = |count: u32| ((f64::from(count) * scale).round() as u32).max(1);
+        let rounds = |talk| Box::new(flows::Rounds::new(talk, times(1_000_000), seed));
         match self {
             Shape::Smallpkt => {
                 Box::new(schedule::Schedule::new(smallpkt::write, times(1_000_000), 120, seed))
             }
             Shape::Mix => Box::new(schedule::Schedule::new(mix::write, times(100_000), 600, seed)),
             Shape::Bigflow => Box::new(bigflow::Bulk::new(times(917_000_000), seed)),
-            Shape::Flows => Box::new(flows::Rounds::new(times(1_000_000), seed)),
+            Shape::Flows => rounds(flows::Talk::Mixed),
+            Shape::Syns => rounds(flows::Talk::Syn),
+            Shape::Handshakes => rounds(flows::Talk::Handshake),
+            Shape::Exchanges => rounds(flows::Talk::Exchange),
+            Shape::Lookups => rounds(flows::Talk::Lookup),
         }
     }
 }
@@ -56,10 +82,9 @@ impl FromStr for Shape {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Shape::ALL
-            .into_iter()
-            .find(|shape| shape.name() == name)
-            .ok_or_else(|| format!("no such shape: {name} (there are smallpkt, mix, bigflow, flows)"))
+        Shape::ALL.into_iter().find(|shape| shape.name() == name).ok_or_else(|| {
+            format!("no such shape: {name} (there are {})", Shape::ALL.map(Shape::name).join(", "))
+        })
     }
 }
 

@@ -90,8 +90,17 @@ fn the_shapes_have_their_sizes() {
     near(big.packets, 9_500, 5);
     near(big.wire_bytes, 9_840_000, 2);
     assert_eq!(big.flows, 8);
-    let flows = all(Shape::Flows, 0.01).all;
-    assert_eq!((flows.flows, flows.packets), (10_000, 17_500));
+    for (shape, packets, payload) in [
+        (Shape::Flows, 17_500, None),
+        (Shape::Syns, 10_000, Some(0)),
+        (Shape::Handshakes, 20_000, Some(0)),
+        (Shape::Exchanges, 20_000, Some(1_200_000)),
+        (Shape::Lookups, 20_000, None),
+    ] {
+        let found = all(shape, 0.01).all;
+        assert_eq!((found.flows, found.packets), (10_000, packets), "{shape:?}");
+        assert_eq!(found.payload_bytes, payload.unwrap_or(found.payload_bytes), "{shape:?}");
+    }
 }
 
 #[test]
@@ -174,5 +183,13 @@ fn near(found: u64, expected: u64, per_cent: u64) {
     assert!(found.abs_diff(expected) <= slack, "{found}, expected about {expected}");
 }
 
-const DIGESTS: [u64; 4] =
-    [7276146779856622402, 9044335876580594982, 3515533090134242729, 9545104959902351146];
+const DIGESTS: [u64; 8] = [
+    7276146779856622402,
+    9044335876580594982,
+    3515533090134242729,
+    9545104959902351146,
+    1974351638381348745,
+    17871958553437270418,
+    8362403383772949583,
+    14077275629966323846,
+];
