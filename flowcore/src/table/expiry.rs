@@ -4,8 +4,8 @@ use std::cmp::{Ordering, Reverse};
 
 use super::due::Due;
 use super::flow::Flow;
-use super::store::{WheelLinks, YoungLinks};
-use super::wheel::{List, NOWHERE, slot_of};
+use super::list::{Links, List};
+use super::wheel::slot_of;
 use super::{AT_ONCE, FlowTable};
 use crate::feature::Feature;
 use crate::record::{EndReason, FlowRecord};
@@ -47,17 +47,28 @@ impl<X: Feature> FlowTable<X> {
     /// Takes the flows out of the cursor's slot that are due, and parks the others anew; returns whether it is empty.
     fn gather(&mut self, looks: &mut usize) -> bool {
         let slot = self.wheel.cursor();
+        let mut group = [0; AT_ONCE];
         while *looks > 0 {
-            let Some(at) = self.wheel.pop(&mut WheelLinks(&mut self.store)) else { return true };
-            *looks -= 1;
-            let Some(flow) = self.store.flow_mut(at) else { continue };
-            let time = flow.due(&self.timeouts);
-            if slot_of(time.as_nanos()) <= slot {
-                flow.parked = NOWHERE;
-                let reason = flow.end_reason(EndReason::Idle);
-                self.due.push(Due { time, order: flow.order(), at, reason });
-            } else {
-                self.park(at);
+            let mut count = 0;
+            for (place, at) in group.iter_mut().zip(self.wheel.present()) {
+                *place = at;
+                count += 1;
+            }
+            if count == 0 {
+                return true;
+            }
+            *looks = looks.saturating_sub(count);
+            self.store.warm(group.into_iter().take(count));
+            for at in group.into_iter().take(count) {
+                self.wheel.unpark(at);
+                let Some(flow) = self.store.flow(at) else { continue };
+                let time = flow.due(&self.timeouts);
+                if slot_of(time.as_nanos()) <= slot {
+                    let reason = flow.end_reason(EndReason::Idle);
+                    self.due.push(Due { time, order: flow.order(), at, reason });
+                } else {
+                    self.wheel.park(at, slot_of(time.as_nanos()));
+                }
             }
         }
         false
@@ -75,8 +86,8 @@ impl<X: Feature> FlowTable<X> {
             for ended in group {
                 self.let_go(out, |record| replay_order(record) <= ended.place());
                 // A packet may have ended it already, and another flow may be in its place.
-                let is_it = |flow: &Flow<X>| flow.parked == NOWHERE && flow.order() == ended.order;
-                if self.store.flow(ended.at).is_some_and(is_it) {
+                let is_it = |flow: &Flow<X>| flow.order() == ended.order;
+                if !self.wheel.holds(ended.at) && self.store.flow(ended.at).is_some_and(is_it) {
                     self.finish(ended.at, ended.reason, ended.time, out);
                 }
             }
@@ -97,19 +108,18 @@ impl<X: Feature> FlowTable<X> {
     pub(super) fn end_all(&mut self, reason: EndReason, out: &mut impl FnMut(FlowRecord)) {
         self.sweep(usize::MAX, out);
         let now = self.now.time;
-        for (at, flow) in self.store.iter_mut() {
+        for (at, flow) in self.store.iter() {
             let (time, reason) = match flow.ended(now, &self.timeouts) {
                 Some(reason) => (flow.due(&self.timeouts), reason),
                 None => (now, flow.end_reason(reason)),
             };
-            flow.parked = NOWHERE;
             self.due.push(Due { time, order: flow.order(), at, reason });
         }
         self.wheel.clear();
         let mut all = usize::MAX;
         self.release(&mut all, out);
         self.let_go(out, |_| true);
-        self.young = List::EMPTY;
+        (self.young, self.young_links) = (List::EMPTY, Links::default());
     }
 
     /// Holds a record back until all that are due before it have left, or until too many wait.
@@ -137,7 +147,7 @@ impl<X: Feature> FlowTable<X> {
         let record = flow.record(reason, TableTime { epoch: self.now.epoch, time: due }, &self.options);
         self.heap -= i64::from(heap);
         if young {
-            self.young.unlink(at, &mut YoungLinks(&mut self.store));
+            self.young.unlink(at, &mut self.young_links);
         }
         self.store.remove(at);
         self.tally(&record);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::direction::{self, Evidence};
 use super::options::{TableOptions, Timeouts};
-use super::wheel::Link;
 use crate::feature::{CommunityId, Feature, Features, Values, VolumeValues};
 use crate::key::{Dir, End, FlowKey};
 use crate::l7::{Conversation, L7Counts};
@@ -42,9 +41,6 @@ pub(super) struct Flow<X> {
     labels: Option<Arc<Labels>>,
     /// Bytes held outside, as of the latest packet.
     pub(super) heap: u32,
-    pub(super) parked: u16,
-    pub(super) in_wheel: Link,
-    pub(super) in_young: Link,
     features: Features,
     l7: Conversation,
     extra: X,
@@ -104,9 +100,6 @@ impl<X: Feature> Flow<X> {
             dscp: packet.dscp,
             labels,
             heap: 0,
-            parked: 0,
-            in_wheel: Link::NONE,
-            in_young: Link::NONE,
             features: Features::default(),
             l7: Conversation::default(),
             extra: X::default(),
@@ -223,7 +216,7 @@ impl<X: Feature> Flow<X> {
     #[inline]
     pub(super) fn glance(&self) -> u64 {
         let times = self.newest.as_nanos() as u64 ^ self.closing.is_some() as u64;
-        self.key.as_words()[4] ^ times ^ u64::from(self.parked) ^ self.features.glance()
+        self.key.as_words()[4] ^ times ^ self.features.glance()
     }
 
     /// Reads a little of what is held outside.

@@ -9,6 +9,7 @@ mod direction;
 mod due;
 mod expiry;
 mod flow;
+mod list;
 mod options;
 mod store;
 mod wheel;
@@ -29,10 +30,11 @@ use crate::time::{TableTime, Timestamp};
 use due::DueList;
 use expiry::Waiting;
 use flow::{Fate, Flow};
+use list::{Links, List};
 use options::Timeouts;
 pub use options::{IdleTimeouts, TableOptions};
-use store::{Store, WheelLinks, YoungLinks};
-use wheel::{List, NOWHERE, Wheel, slot_of, slot_start};
+use store::Store;
+use wheel::{Wheel, slot_of, slot_start};
 
 /// A table of open flows.
 ///
@@ -48,6 +50,7 @@ pub struct FlowTable<X: Feature = ()> {
     wheel: Wheel,
     /// Flows with one packet or half a handshake, oldest first.
     young: List,
+    young_links: Links,
     now: TableTime,
     started: bool,
     /// Records that others come before; they leave in order when table time has passed theirs.
@@ -86,6 +89,7 @@ impl<X: Feature> FlowTable<X> {
             store: Store::new(),
             wheel: Wheel::new(),
             young: List::EMPTY,
+            young_links: Links::default(),
             now: TableTime::default(),
             started: false,
             waiting: BinaryHeap::new(),
@@ -215,7 +219,7 @@ impl<X: Feature> FlowTable<X> {
                     return self.count(at, packet, out);
                 }
                 Fate::Ended(reason, due) => {
-                    self.unpark(at);
+                    self.wheel.unpark(at);
                     let mut ended = None;
                     self.finish(at, reason, due, &mut |record| ended = Some(record));
                     ended.into_iter().for_each(|record| self.wait(record, out));
@@ -245,7 +249,7 @@ impl<X: Feature> FlowTable<X> {
         let labels = self.shared_labels(packet.labels);
         let at = self.store.insert(Flow::open(packet, tag, labels));
         self.counts.opened += 1;
-        self.young.push_back(at, &mut YoungLinks(&mut self.store));
+        self.young.push_back(at, 0, &mut self.young_links);
         if let Some(flow) = self.store.flow_mut(at) {
             self.heap += flow.count(packet, true, &self.options, &mut self.counts.l7).heap;
         }
@@ -259,10 +263,10 @@ impl<X: Feature> FlowTable<X> {
         let change = flow.count(packet, false, &self.options, &mut self.counts.l7);
         self.heap += change.heap;
         if change.grew_up {
-            self.young.unlink(at, &mut YoungLinks(&mut self.store));
+            self.young.unlink(at, &mut self.young_links);
         }
         if change.closes {
-            self.unpark(at);
+            self.wheel.unpark(at);
             self.park(at);
         }
         self.shed(out);
@@ -286,17 +290,17 @@ impl<X: Feature> FlowTable<X> {
     ///
     /// Its record leaves at once: what waits for its turn takes memory too.
     fn evict(&mut self, out: &mut impl FnMut(FlowRecord)) {
-        let at = if self.young.is_empty() { self.nearest_to_its_end() } else { self.young.head };
+        let at = self.young.front().unwrap_or_else(|| self.nearest_to_its_end());
         if let Some(flow) = self.store.flow(at) {
             let reason = flow.end_reason(EndReason::Resource);
-            self.unpark(at);
+            self.wheel.unpark(at);
             self.finish(at, reason, self.now.time, out);
         }
     }
 
     /// Parks the first flows anew that got packets since; gives up after a few, to keep the cost bounded.
     fn nearest_to_its_end(&mut self) -> u32 {
-        let mut best = (Timestamp::MAX, wheel::NONE);
+        let mut best = (Timestamp::MAX, list::NONE);
         for _ in 0..64 {
             let Some((at, slot)) = self.wheel.front() else { break };
             let Some(flow) = self.store.flow(at) else { break };
@@ -305,7 +309,7 @@ impl<X: Feature> FlowTable<X> {
             if slot_of(due.as_nanos()) <= slot {
                 break;
             }
-            self.unpark(at);
+            self.wheel.unpark(at);
             self.park(at);
         }
         best.1
@@ -319,17 +323,8 @@ impl<X: Feature> FlowTable<X> {
     }
 
     fn park(&mut self, at: u32) {
-        let Some(flow) = self.store.flow(at) else { return };
-        let slot = slot_of(flow.due(&self.timeouts).as_nanos());
-        let place = self.wheel.park(at, slot, &mut WheelLinks(&mut self.store));
-        if let Some(flow) = self.store.flow_mut(at) {
-            flow.parked = place;
-        }
-    }
-
-    fn unpark(&mut self, at: u32) {
-        if let Some(place) = self.store.flow(at).map(|flow| flow.parked).filter(|place| *place != NOWHERE) {
-            self.wheel.unpark(at, place, &mut WheelLinks(&mut self.store));
+        if let Some(flow) = self.store.flow(at) {
+            self.wheel.park(at, slot_of(flow.due(&self.timeouts).as_nanos()));
         }
     }
 

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use hashbrown::HashTable;
 
 use super::flow::Flow;
-use super::wheel::{Link, Links};
+use super::list::Links;
 use crate::feature::Feature;
 use crate::key::FlowKey;
 
@@ -30,8 +30,8 @@ struct Entry {
 }
 
 impl<X> Store<X> {
-    /// State, index at its usual load, and free list.
-    pub(super) const BYTES_PER_FLOW: u64 = (size_of::<Option<Flow<X>>>() + 16 + 4) as u64;
+    /// State, places in two lists, index at its usual load, and free list.
+    pub(super) const BYTES_PER_FLOW: u64 = (size_of::<Option<Flow<X>>>() + 2 * Links::BYTES + 16 + 4) as u64;
 
     pub(super) fn new() -> Self {
         Store {
@@ -143,38 +143,8 @@ impl<X> Store<X> {
         all.filter_map(|(at, flow)| Some((at as u32, flow.as_ref()?)))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Flow<X>)> {
-        let all = self.chunks.iter_mut().flatten().enumerate();
-        all.filter_map(|(at, flow)| Some((at as u32, flow.as_mut()?)))
-    }
-
     fn place(&mut self, at: u32) -> Option<&mut Option<Flow<X>>> {
         self.chunks.get_mut(at as usize / CHUNK)?.get_mut(at as usize % CHUNK)
-    }
-}
-
-/// The links of the wheel's lists.
-pub(super) struct WheelLinks<'a, X>(pub(super) &'a mut Store<X>);
-
-/// The links of the list of flows that have hardly begun.
-pub(super) struct YoungLinks<'a, X>(pub(super) &'a mut Store<X>);
-
-impl<X> Links for WheelLinks<'_, X> {
-    fn link(&mut self, at: u32) -> &mut Link {
-        &mut self.0.linked(at).in_wheel
-    }
-}
-
-impl<X> Links for YoungLinks<'_, X> {
-    fn link(&mut self, at: u32) -> &mut Link {
-        &mut self.0.linked(at).in_young
-    }
-}
-
-impl<X> Store<X> {
-    /// Returns a flow that a list names; lists name only flows that are there.
-    fn linked(&mut self, at: u32) -> &mut Flow<X> {
-        self.chunks[at as usize / CHUNK][at as usize % CHUNK].as_mut().expect("a linked flow is in the store")
     }
 }
 
