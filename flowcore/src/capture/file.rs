@@ -143,11 +143,23 @@ impl FileSource {
         }
         passes
     }
-}
 
-impl Source for FileSource {
-    #[inline]
-    fn next(&mut self, patience: Duration) -> Result<Next<'_>, Error> {
+    /// Takes the next packet if that needs neither a read nor a filter: most packets of a pcap file.
+    #[inline(always)]
+    fn at_hand(&mut self) -> Option<Record> {
+        #[cfg(feature = "live")]
+        if self.filter.is_some() {
+            return None;
+        }
+        match &mut self.current {
+            Some(Input { window, format: Format::Pcap(file), .. }) => file.at_hand(window),
+            _ => None,
+        }
+    }
+
+    /// Returns the next packet, after a read if need be.
+    #[inline(never)]
+    fn find(&mut self, patience: Duration) -> Result<Next<'_>, Error> {
         loop {
             let Some(input) = &mut self.current else {
                 if self.begin_next() {
@@ -175,14 +187,30 @@ impl Source for FileSource {
                 Err(fault) => return self.stopped(fault),
             }
         }
-        let (Some(input), record) = (&self.current, &self.found) else { return Ok(Next::End) };
-        Ok(Next::Frame(Frame {
+        Ok(self.lend(&self.found))
+    }
+
+    /// Lends out a packet that was found.
+    #[inline(always)]
+    fn lend(&self, record: &Record) -> Next<'_> {
+        let Some(input) = &self.current else { return Next::End };
+        Next::Frame(Frame {
             data: input.window.taken(record.at, record.len as usize),
             time: record.has_time.then_some(record.time),
             wire_len: record.wire_len,
             link: LinkType(record.link),
             interface: record.interface.and_then(|index| input.interface_name(index)),
-        }))
+        })
+    }
+}
+
+impl Source for FileSource {
+    #[inline]
+    fn next(&mut self, patience: Duration) -> Result<Next<'_>, Error> {
+        match self.at_hand() {
+            Some(record) => Ok(self.lend(&record)),
+            None => self.find(patience),
+        }
     }
 
     fn may_wait(&self) -> bool {

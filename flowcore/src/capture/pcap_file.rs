@@ -65,27 +65,18 @@ impl PcapFile {
         })
     }
 
-    /// Finds the next record; false at the end.
+    /// Takes the next record if all of it is in memory, and sound.
     #[inline]
-    pub(super) fn next(&mut self, window: &mut Window, found: &mut Record) -> Result<bool, Fault> {
-        if !window.holds(self.record_header_len)? {
-            return end_or_cut(window, "record header cut");
-        }
-        let Some([seconds, ticks, captured, wire]) = self.order.words(window.bytes()) else {
-            return end_or_cut(window, "record header cut");
-        };
+    pub(super) fn at_hand(&self, window: &mut Window) -> Option<Record> {
+        let [seconds, ticks, captured, wire] = self.order.words(window.bytes())?;
         let (captured, wire) = self.lengths.straighten(captured, wire);
-        if captured > MAX_CAPTURED {
-            let what = format!("captured length {captured} is above {MAX_CAPTURED}");
-            return Err(Fault::damage(window.offset(), what));
-        }
         let record_len = self.record_header_len + captured as usize;
-        if !window.holds(record_len)? {
-            return end_or_cut(window, "packet cut");
+        if captured > MAX_CAPTURED || record_len > window.bytes().len() {
+            return None;
         }
         // 2^32 s and 2^32 ticks are far below the 2^63 ns that fit.
         let nanos = i64::from(seconds) * 1_000_000_000 + i64::from(ticks) * self.nanos_per_tick;
-        *found = Record {
+        Some(Record {
             at: window.take(record_len) + self.record_header_len,
             len: captured.min(self.snaplen),
             wire_len: wire,
@@ -94,7 +85,27 @@ impl PcapFile {
             clamped: false,
             link: self.link,
             interface: None,
+        })
+    }
+
+    /// Finds the next record, reads on for it; false at the end.
+    pub(super) fn next(&mut self, window: &mut Window, found: &mut Record) -> Result<bool, Fault> {
+        if !window.holds(self.record_header_len)? {
+            return end_or_cut(window, "record header cut");
+        }
+        let Some([_, _, captured, wire]) = self.order.words(window.bytes()) else {
+            return end_or_cut(window, "record header cut");
         };
+        let (captured, _) = self.lengths.straighten(captured, wire);
+        if captured > MAX_CAPTURED {
+            let what = format!("captured length {captured} is above {MAX_CAPTURED}");
+            return Err(Fault::damage(window.offset(), what));
+        }
+        if !window.holds(self.record_header_len + captured as usize)? {
+            return end_or_cut(window, "packet cut");
+        }
+        let Some(record) = self.at_hand(window) else { return end_or_cut(window, "packet cut") };
+        *found = record;
         Ok(true)
     }
 }

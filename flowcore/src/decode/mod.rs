@@ -31,6 +31,7 @@ use crate::packet::{Facts, Fragment, Frame, Labels, Packet};
 use crate::time::{ClockCounts, TableClock, TableTime, Timestamp};
 
 use fragments::Fragments;
+use ip::Ip;
 use walk::{Halt, Layer, Next, Walk};
 
 pub use datagrams::FragmentCounts;
@@ -124,10 +125,7 @@ impl Decoder {
             self.fragments.expire(before, now, &mut out);
         }
         self.set_interface(frame.interface);
-        if let Some(layer) = plain(frame, &self.options) {
-            let facts = facts(&layer, frame, time, now);
-            let (payload, message) = (layer.transport.payload, layer.transport.message());
-            out(Packet { facts: &facts, payload, message, labels: &self.labels });
+        if self.plain(frame, time, now, &mut out) {
             return Outcome::Packet;
         }
         let outcome = self.walk(frame, time, now, &mut out);
@@ -178,6 +176,60 @@ impl Decoder {
         }
     }
 
+    /// Decodes what most frames are: Ethernet, IP without fragments or extension headers, TCP or UDP, no tunnel.
+    ///
+    /// Returns whether it was that. The same readers as on the longer way, but all in one function and apart for
+    /// each transport, so that nothing is stored and loaded again.
+    #[inline(always)]
+    fn plain(
+        &self,
+        frame: &Frame<'_>,
+        time: Timestamp,
+        now: TableTime,
+        out: &mut impl FnMut(Packet<'_>),
+    ) -> bool {
+        if frame.link.0 != 1 || self.options.checksums {
+            return false;
+        }
+        let ip = match shim::ethernet(frame.data) {
+            Ok(Next::Ipv4(bytes)) => ip::ipv4(bytes, missing(frame)),
+            Ok(Next::Ipv6(bytes)) => ip::ipv6(bytes, missing(frame)),
+            _ => return false,
+        };
+        let Some(ip) = ip.ok().filter(Ip::is_plain) else { return false };
+        match ip.proto {
+            6 => {
+                let Some(transport) = transport::sound_tcp(ip.body, ip.body_len) else { return false };
+                self.hand_out(Layer::bare(ip, transport), frame, time, now, out);
+            }
+            17 => {
+                let transport = transport::udp(ip.body, ip.body_len);
+                let is_tunnel = transport.ports.is_some_and(|(src, dst)| tunnels::is_tunnel(src, dst));
+                if transport.stop.is_some() || (is_tunnel && self.options.decap) {
+                    return false;
+                }
+                self.hand_out(Layer::bare(ip, transport), frame, time, now, out);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Hands out a packet that has no labels but the interface. A function and no closure, to be inlined for sure.
+    #[inline(always)]
+    fn hand_out(
+        &self,
+        layer: Layer<'_>,
+        frame: &Frame<'_>,
+        time: Timestamp,
+        now: TableTime,
+        out: &mut impl FnMut(Packet<'_>),
+    ) {
+        let facts = facts(&layer, frame, time, now);
+        let (payload, message) = (layer.transport.payload, layer.transport.message());
+        out(Packet { facts: &facts, payload, message, labels: &self.labels });
+    }
+
     /// Decodes a frame of any kind. The labels are empty but for the interface, and stay filled.
     #[inline(never)]
     fn walk(
@@ -205,31 +257,6 @@ impl Decoder {
         out(Packet { facts: &facts, payload, message, labels: walk.labels });
         Outcome::Packet
     }
-}
-
-/// Decodes what most frames are: Ethernet, IP without fragments or extension headers, TCP or UDP, no tunnel.
-///
-/// The same readers as on the longer way, but all in one function, so that nothing is stored and loaded again.
-#[inline(always)]
-fn plain<'a>(frame: &Frame<'a>, options: &DecodeOptions) -> Option<Layer<'a>> {
-    if frame.link.0 != 1 || options.checksums {
-        return None;
-    }
-    let ip = match shim::ethernet(frame.data) {
-        Ok(Next::Ipv4(bytes)) => ip::ipv4(bytes, missing(frame)).ok()?,
-        Ok(Next::Ipv6(bytes)) => ip::ipv6(bytes, missing(frame)).ok()?,
-        _ => return None,
-    };
-    let transport = match ip.proto {
-        6 if ip.is_plain() => transport::tcp(ip.body, ip.body_len),
-        17 if ip.is_plain() => transport::udp(ip.body, ip.body_len),
-        _ => return None,
-    };
-    let is_tunnel = ip.proto == 17 && transport.ports.is_some_and(|(src, dst)| tunnels::is_tunnel(src, dst));
-    if transport.stop.is_some() || (is_tunnel && options.decap) {
-        return None;
-    }
-    Some(Layer::bare(ip, transport))
 }
 
 /// Puts together what the packet says; the checksum is not verified yet.

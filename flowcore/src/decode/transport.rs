@@ -72,23 +72,28 @@ pub(super) fn read(proto: u8, body: &[u8], body_len: u64) -> Transport<'_> {
     }
 }
 
-/// Reads a TCP header (RFC 9293).
+/// Reads a TCP header.
+fn tcp(body: &[u8], body_len: u64) -> Transport<'_> {
+    sound_tcp(body, body_len).unwrap_or_else(|| damaged_tcp(body, body_len))
+}
+
+/// Reads a TCP header (RFC 9293) that is whole and sound.
 #[inline(always)]
-pub(super) fn tcp(body: &[u8], body_len: u64) -> Transport<'_> {
-    let Ok(header) = TcpHeaderSlice::from_slice(body) else { return damaged_tcp(body, body_len) };
+pub(super) fn sound_tcp(body: &[u8], body_len: u64) -> Option<Transport<'_>> {
+    let header = TcpHeaderSlice::from_slice(body).ok()?;
     let bytes = header.slice();
-    let Some(mut facts) = tcp_facts(bytes) else { return damaged_tcp(body, body_len) };
+    let mut facts = tcp_facts(bytes)?;
     if facts.flags.contains(TcpFlags::SYN) {
         (facts.mss, facts.window_scale) = read_options(header.options());
     }
-    Transport {
+    Some(Transport {
         ports: Some((header.source_port(), header.destination_port())),
         tcp: Some(facts),
         ..Transport::plain(
             body.get(bytes.len()..).unwrap_or_default(),
             body_len.saturating_sub(bytes.len() as u64),
         )
-    }
+    })
 }
 
 /// Reads what is left of a TCP header that is cut, or whose length cannot be.
