@@ -9,7 +9,7 @@ use crate::packet::Packet;
 
 /// Measures the entropy of the captured payload bytes (definitions.md, "Entropy").
 ///
-/// The first bytes, up to 190, are kept as they are, since a histogram would cost more time and memory; it is
+/// The first bytes, up to 254, are kept as they are, since a histogram would cost more time and memory; it is
 /// made when they no longer fit. A flow without payload holds nothing.
 #[derive(Default, Debug)]
 pub struct Entropy {
@@ -248,8 +248,8 @@ impl Counts {
 
     fn measure(&self) -> EntropyValues {
         match &self.table {
-            Table::Narrow(table) => measure(table),
-            Table::Wide(table) => measure(table),
+            Table::Narrow(table) => measure(table, self.taken),
+            Table::Wide(table) => measure(table, self.taken),
         }
     }
 }
@@ -295,15 +295,23 @@ fn measure_few([src, dst]: [&[u8]; 2]) -> EntropyValues {
     EntropyValues { both, src: of_src, dst: of_dst, bytes: (src.len() + dst.len()) as u64 }
 }
 
-fn measure<N: Copy + Into<u64>>(counts: &[[N; 256]; 2]) -> EntropyValues {
-    let [of_src, of_dst] = counts.each_ref().map(|side| side.iter().map(|&count| count.into()));
-    let (src, dst) = (Sum::of(of_src.clone()), Sum::of(of_dst.clone()));
-    let both = match (src.total, dst.total) {
-        (_, 0) => src,
-        (0, _) => dst,
-        _ => Sum::of(of_src.zip(of_dst).map(|(src, dst)| src + dst)),
+fn measure<N: Copy + Into<u64>>([src, dst]: &[[N; 256]; 2], taken: [u64; 2]) -> EntropyValues {
+    let of = |counts: &[N; 256]| Sum::of(counts.iter().map(|&count| count.into()));
+    let (of_src, of_dst, both) = match taken {
+        [_, 0] => {
+            let src = of(src);
+            (src, Sum::default(), src)
+        }
+        [0, _] => {
+            let dst = of(dst);
+            (Sum::default(), dst, dst)
+        }
+        _ => {
+            let both = src.iter().zip(dst).map(|(&src, &dst)| src.into() + dst.into());
+            (of(src), of(dst), Sum::of(both))
+        }
     };
-    EntropyValues { both: both.entropy(), src: src.entropy(), dst: dst.entropy(), bytes: both.total }
+    EntropyValues { both: both.entropy(), src: of_src.entropy(), dst: of_dst.entropy(), bytes: both.total }
 }
 
 /// H = log2 N − Σ c·log2 c / N, which is −Σ p·log2 p with one division.
@@ -347,7 +355,7 @@ fn weight(count: u64) -> f64 {
 
 /// Bytes that are kept as they are: enough for a question and its answer, and to fill a block of memory.
 const SHORT: usize = 94;
-const LONG: usize = 190;
+const LONG: usize = 254;
 
 /// c·log2 c of small counts.
 static WEIGHTS: LazyLock<[f64; 1024]> = LazyLock::new(|| std::array::from_fn(|count| weight(count as u64)));

@@ -20,12 +20,14 @@ pub(super) enum Handshake {
 }
 
 impl Handshake {
-    #[inline]
+    #[inline(always)]
     pub(super) fn update(&mut self, tcp: &TcpFacts, dir: Dir, time: Timestamp) {
         let answer = tcp.flags.is_syn_ack();
+        if matches!(self, Handshake::Done { .. } | Handshake::Void) && !answer {
+            return;
+        }
         match *self {
             Handshake::Void => {}
-            Handshake::Done { .. } if !answer => {}
             _ if tcp.flags.intersects(TcpFlags::RST) => {}
             Handshake::Nothing | Handshake::Syn { .. } if tcp.flags.is_syn() => {
                 *self = Handshake::Syn { from: dir, seq: tcp.seq, at: time };

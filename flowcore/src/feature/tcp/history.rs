@@ -87,7 +87,7 @@ impl<const N: usize> Letters<N> {
     }
 
     /// Writes the letter of a TCP packet for its flags and payload.
-    #[inline]
+    #[inline(always)]
     pub(super) fn segment(&mut self, last: &mut LastNumbers, at: usize, tcp: &TcpFacts, payload: u64) {
         let flags = tcp.flags;
         if flags.intersects(CONTROL) {

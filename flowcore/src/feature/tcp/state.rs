@@ -38,7 +38,7 @@ impl SideState {
 ///
 /// No rule looks at which side is `src`, so a flow that turns round has the states that it would have
 /// had from the start.
-#[inline]
+#[inline(always)]
 pub(super) fn advance(states: &mut [SideState; 2], at: usize, flags: TcpFlags, payload: bool) {
     let (syn, ack) = (flags.contains(TcpFlags::SYN), flags.contains(TcpFlags::ACK));
     let (fin, rst) = (flags.contains(TcpFlags::FIN), flags.contains(TcpFlags::RST));

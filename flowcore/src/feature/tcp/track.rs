@@ -122,8 +122,8 @@ impl Track {
 
     #[inline]
     fn segment(&mut self, arrival: &Arrival) {
-        let Arrival { tcp, payload, dir, .. } = arrival;
-        let (at, peer) = (dir.index(), dir.flip().index());
+        let Arrival { tcp, dir, .. } = arrival;
+        let at = dir.index();
         if self.flags.count(tcp.flags) {
             self.flags.empty_into(&mut self.trouble.get_or_insert_default().flags);
         }
@@ -132,6 +132,19 @@ impl Track {
             // Its receiver drops it, so nothing else in it is believed.
             return self.mark(at, Mark::Checksum);
         }
+        // Most packets are plain. Told so before, the compiler leaves out what only concerns the others.
+        if tcp.flags.intersects(CONTROL) {
+            self.step(arrival);
+        } else {
+            let flags = TcpFlags(tcp.flags.0 & !CONTROL.0);
+            self.step(&Arrival { tcp: TcpFacts { flags, ..*tcp }, ..*arrival });
+        }
+    }
+
+    #[inline(always)]
+    fn step(&mut self, arrival: &Arrival) {
+        let Arrival { tcp, payload, dir, .. } = arrival;
+        let (at, peer) = (dir.index(), dir.flip().index());
         let control = tcp.flags.intersects(CONTROL);
         let restart = self.restarts(tcp, at);
         self.letters.segment(&mut self.side[at].last, at, tcp, *payload);
@@ -154,7 +167,7 @@ impl Track {
     }
 
     /// Tells whether a packet is a SYN of another connection than its side's packets so far.
-    #[inline]
+    #[inline(always)]
     fn restarts(&self, tcp: &TcpFacts, at: usize) -> bool {
         let Side { stream, last, .. } = &self.side[at];
         tcp.flags.contains(TcpFlags::SYN)
@@ -164,7 +177,7 @@ impl Track {
             }
     }
 
-    #[inline]
+    #[inline(always)]
     fn handshake_values(&mut self, tcp: &TcpFacts, at: usize) {
         let side = &mut self.side[at];
         side.window_init.get_or_insert(tcp.window);
@@ -185,7 +198,7 @@ impl Track {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn sequence(&mut self, arrival: &Arrival, restart: bool) {
         let (at, flags) = (arrival.dir.index(), arrival.tcp.flags);
         // FIN stands behind the last fragment.
