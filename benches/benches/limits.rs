@@ -85,13 +85,15 @@ struct Life {
 impl Life {
     fn of(shape: Shape, flows: u64) -> Life {
         let mut life = Life::default();
-        let (mut table, mut records) = (empty(), 0);
+        let (mut tables, mut records) = (None, 0);
         let decoder = &mut Decoder::new(DecodeOptions::default());
         feed(decoder, shape, flows, None, |packets| {
-            let took = timed(|| table.ingest_all(packets.iter(), |_| records += 1));
+            let table = tables.get_or_insert_with(|| empty(packets));
+            let took = timed(|| packets.ingest(table, |_| records += 1));
             *(if life.packets < flows { &mut life.insert } else { &mut life.find }) += took;
             life.packets += packets.len() as u64;
         });
+        let mut table = tables.expect("packets");
         assert_eq!((table.len() as u64, table.counts().opened, records), (flows, flows, 0), "{shape:?}");
         life.memory = table.memory();
         life.end = timed(|| table.drain(EndReason::Eof, |_| records += 1));
@@ -125,11 +127,13 @@ impl Calls {
 /// Fills a table with flows whose packets all came within one millisecond.
 fn filled() -> (FlowTable, Decoder, Calls) {
     let (mut table, mut decoder, mut calls) =
-        (empty(), Decoder::new(DecodeOptions::default()), Calls::default());
+        (None, Decoder::new(DecodeOptions::default()), Calls::default());
     let flows = (1_000_000.0 * scale(1.0)) as u64;
     feed(&mut decoder, Shape::Exchanges, flows, Some(BEGIN), |packets| {
-        calls.time(|| table.ingest_all(packets.iter(), |_| panic!("a record too early")));
+        let table = table.get_or_insert_with(|| empty(packets));
+        calls.time(|| packets.ingest(table, |_| panic!("a record too early")));
     });
+    let table = table.expect("packets");
     assert_eq!(table.len() as u64, flows);
     (table, decoder, calls)
 }
@@ -140,7 +144,8 @@ fn ended_by_packets(table: &mut FlowTable, decoder: &mut Decoder) -> Calls {
     let mut packets = Packets::default();
     for now in (BEGIN + IDLE - STEP..).step_by(STEP as usize) {
         feed(decoder, Shape::Syns, 1, Some(now), |one| std::mem::swap(&mut packets, one));
-        calls.time(|| table.ingest_all(packets.iter(), |_| records += 1));
+        let packet = packets.iter().next().expect("one packet");
+        calls.time(|| table.ingest(&packet, |_| records += 1));
         if table.len() == 1 && records == flows {
             return calls;
         }
@@ -154,7 +159,7 @@ fn ended_by_time(table: &mut FlowTable) -> Calls {
     let epoch = table.settled().epoch;
     for now in (BEGIN + IDLE - STEP..).step_by(STEP as usize) {
         let now = TableTime { epoch, time: Timestamp::from_nanos(now) };
-        calls.time(|| table.expire(now, |_| records += 1));
+        calls.time(|| _ = table.expire_some(now, 4096, |_| records += 1));
         if table.is_empty() && records == flows {
             return calls;
         }
@@ -188,8 +193,8 @@ fn feed(
 }
 
 /// Makes a table that ends nothing for want of room.
-fn empty() -> FlowTable {
-    FlowTable::new(TableOptions { max_flows: usize::MAX, max_memory: u64::MAX, ..TableOptions::default() })
+fn empty(packets: &Packets) -> FlowTable {
+    packets.table(TableOptions { max_flows: usize::MAX, max_memory: u64::MAX, ..TableOptions::default() })
 }
 
 /// Returns the time that this thread spends on a call.

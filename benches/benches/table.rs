@@ -51,17 +51,17 @@ fn parts(c: &mut Criterion) {
         let packets = Packets::new(&Frames::new(Shape::Syns, scale(f64::from(full) / 1e6), 1, usize::MAX));
         let (flows, name) = (packets.len(), full.to_string());
         let ingest = |mut table: FlowTable| {
-            table.ingest_all(packets.iter(), |_| panic!("a record too early"));
+            packets.ingest(&mut table, |_| panic!("a record too early"));
             assert_eq!(table.len(), flows);
             table
         };
         let mut group = c.benchmark_group("table");
         group.sample_size(10).throughput(Throughput::Elements(flows as u64));
         group.bench_function(format!("insert/{name}"), |b| {
-            b.iter_batched(|| FlowTable::new(options()), ingest, BatchSize::PerIteration);
+            b.iter_batched(|| packets.table(options()), ingest, BatchSize::PerIteration);
         });
         group.bench_function(format!("find/{name}"), |b| {
-            let mut table = Some(ingest(FlowTable::new(options())));
+            let mut table = Some(ingest(packets.table(options())));
             b.iter(|| table = table.take().map(ingest));
         });
         group.bench_function(format!("expire/{name}"), |b| {
@@ -75,7 +75,7 @@ fn parts(c: &mut Criterion) {
                 assert!(table.is_empty());
                 table
             };
-            b.iter_batched(|| ingest(FlowTable::new(options())), expire, BatchSize::PerIteration);
+            b.iter_batched(|| ingest(packets.table(options())), expire, BatchSize::PerIteration);
         });
         group.finish();
     }

@@ -25,7 +25,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("sha1", &["feature/community_id.rs"]),
     ("base64", &["feature/community_id.rs"]),
     ("hashbrown", &["table/store.rs"]),
-    ("foldhash", &["table/store.rs"]),
+    ("foldhash", &["table/hash.rs"]),
     ("crossbeam_channel", &["shard"]),
     ("serde_json", &["sink"]),
     ("csv", &["sink"]),

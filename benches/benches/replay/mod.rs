@@ -7,6 +7,8 @@ use std::ops::Range;
 use flowcap_benches as made;
 use flowcore::decode::{DecodeOptions, Decoder};
 use flowcore::packet::{Facts, Frame, Labels, LinkType, Message, Packet};
+use flowcore::record::FlowRecord;
+use flowcore::table::{FlowTable, KeyHash, KeyTag, TableOptions};
 use flowcore::time::Timestamp;
 
 /// Memory comes from where it comes from in the program.
@@ -28,6 +30,8 @@ pub(super) fn captured(frame: made::Frame<'_>) -> Frame<'_> {
 #[derive(Default)]
 pub(super) struct Packets {
     packets: Vec<(Facts, Range<usize>, Option<Look>, usize)>,
+    tags: Vec<KeyTag>,
+    hash: KeyHash,
     payload: Vec<u8>,
     labels: Vec<Labels>,
 }
@@ -55,12 +59,23 @@ impl Packets {
     /// Forgets all packets and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.packets.clear();
+        self.tags.clear();
         self.payload.clear();
     }
 
     /// Returns how many packets there are.
     pub(super) fn len(&self) -> usize {
         self.packets.len()
+    }
+
+    /// Makes a table for packets that are hashed here, as the reader hashes them for the shards.
+    pub(super) fn table(&self, options: TableOptions) -> FlowTable {
+        FlowTable::with_hash(options, self.hash.clone())
+    }
+
+    /// Counts all packets in a table that was made here.
+    pub(super) fn ingest(&self, table: &mut FlowTable, out: impl FnMut(FlowRecord)) {
+        table.ingest_all(self.tags.iter().copied(), self.iter(), out);
     }
 
     /// Returns the packets in capture order.
@@ -94,6 +109,7 @@ impl Packets {
             self.labels.push(packet.labels.clone());
             self.labels.len() - 1
         });
+        self.tags.push(self.hash.of(&packet.key).tag());
         self.packets.push((*packet.facts, begin..self.payload.len(), look, labels));
     }
 }

@@ -1,6 +1,7 @@
 //! A batch of packets on its way to a shard: facts in rows, payload bytes in one arena, all reused.
 
 use crate::packet::{Facts, Labels, Message, Packet};
+use crate::table::KeyTag;
 use crate::time::TableTime;
 
 /// Packets of one shard, in capture order.
@@ -20,6 +21,7 @@ pub(super) struct Batch {
 
 struct Row {
     facts: Facts,
+    tag: KeyTag,
     payload: Span,
     message: Option<MessageSpan>,
     /// Place in `labels`, counted from 1; 0 for none.
@@ -41,7 +43,7 @@ struct MessageSpan {
 impl Batch {
     /// Copies a packet in.
     #[inline]
-    pub(super) fn push(&mut self, packet: &Packet<'_>) {
+    pub(super) fn push(&mut self, tag: KeyTag, packet: &Packet<'_>) {
         let payload = self.store(packet.payload);
         let message = packet.message.map(|message| {
             let same = std::ptr::eq(message.bytes, packet.payload);
@@ -49,12 +51,18 @@ impl Batch {
             MessageSpan { span, seq: message.seq, complete: message.complete }
         });
         let labels = if packet.labels.is_empty() { 0 } else { self.store_labels(packet.labels) };
-        self.rows.push(Row { facts: *packet.facts, payload, message, labels });
+        self.rows.push(Row { facts: *packet.facts, tag, payload, message, labels });
+    }
+
+    /// Returns the tags of the packets' keys.
+    #[inline]
+    pub(super) fn tags(&self) -> impl Iterator<Item = KeyTag> {
+        self.rows.iter().map(|row| row.tag)
     }
 
     /// Returns the packets in the order in which they came.
     #[inline]
-    pub(super) fn packets(&self) -> impl Iterator<Item = Packet<'_>> + Clone {
+    pub(super) fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
         self.rows.iter().map(|row| Packet {
             facts: &row.facts,
             payload: self.span(row.payload),
@@ -97,7 +105,9 @@ impl Batch {
     #[inline]
     fn store(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.bytes.extend_from_slice(bytes);
+        }
         Span { start, len: bytes.len() as u32 }
     }
 

@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::error::Error;
 use crate::packet::Packet;
 use crate::record::EndReason;
-use crate::table::TableOptions;
+use crate::table::{KeyHash, TableOptions};
 use crate::time::TableTime;
 
 use batch::Batch;
@@ -39,6 +39,7 @@ pub enum WhenFull {
 /// The reader's side: takes packets and gives them to the shards.
 pub struct Router {
     lanes: Vec<Lane>,
+    hash: KeyHash,
     when_full: WhenFull,
     now: TableTime,
     dropped: Dropped,
@@ -86,13 +87,14 @@ pub fn start(
     let mut options = options.clone();
     options.max_flows = options.max_flows.div_ceil(count);
     options.max_memory /= count as u64;
+    let hash = KeyHash::default();
     let (mut lanes, mut outputs, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for nth in 0..count {
         let (to_shard, from_router) = bounded(BATCHES_IN_FLIGHT);
         let (give_back, emptied) = bounded(BATCHES_IN_FLIGHT + 2);
         let (to_merge, output) = bounded(CHUNKS_IN_FLIGHT);
         let (give_back_chunk, emptied_chunks) = bounded(CHUNKS_IN_FLIGHT + 2);
-        let worker = Worker::new(&options, when_full, to_merge, emptied_chunks);
+        let worker = Worker::new(&options, hash.clone(), when_full, to_merge, emptied_chunks);
         let thread = std::thread::Builder::new()
             .name(format!("shard-{nth}"))
             .spawn(move || worker.run(&from_router, &give_back))
@@ -101,7 +103,7 @@ pub fn start(
         lanes.push(Lane { batch: Batch::default(), to_shard, emptied });
         outputs.push((output, give_back_chunk));
     }
-    let router = Router { lanes, when_full, now: TableTime::default(), dropped: Dropped::default() };
+    let router = Router { lanes, hash, when_full, now: TableTime::default(), dropped: Dropped::default() };
     Ok((router, Merge::new(outputs), threads))
 }
 
@@ -109,10 +111,10 @@ impl Router {
     /// Takes a packet on its way to the shard of its flow.
     #[inline]
     pub fn send(&mut self, packet: &Packet<'_>) {
-        let lanes = self.lanes.len();
-        let nth = if lanes == 1 { 0 } else { pick(packet.key.stable_hash(SHARD_SALT), lanes) };
+        let hashed = self.hash.of(&packet.key);
+        let nth = hashed.pick(self.lanes.len());
         let lane = &mut self.lanes[nth];
-        lane.batch.push(packet);
+        lane.batch.push(hashed.tag(), packet);
         self.now = packet.table_time;
         if lane.batch.is_full() {
             self.flush();
@@ -194,16 +196,8 @@ impl Router {
     }
 }
 
-/// Maps a hash to one of `count` shards by its upper bits.
-#[inline]
-fn pick(hash: u64, count: usize) -> usize {
-    ((u128::from(hash) * count as u128) >> 64) as usize
-}
-
 /// The number of the report that each shard makes when it ends.
 pub const LAST_REPORT: u64 = u64::MAX;
-/// Sets the shard's hash apart from that of flow ids.
-const SHARD_SALT: u64 = 0x5368_6172_6400_0001;
 /// Batches that wait for a shard; each holds up to 256 KiB of payload.
 const BATCHES_IN_FLIGHT: usize = 16;
 /// Chunks of records that wait for the merge.

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::merge::{Chunk, ShardReport};
 use super::{Batch, Input, LAST_REPORT, WhenFull};
 use crate::record::{EndReason, FlowRecord};
-use crate::table::{FlowTable, TableOptions};
+use crate::table::{FlowTable, KeyHash, TableOptions};
 use crate::time::TableTime;
 
 /// A table and the way out of it.
@@ -27,12 +27,13 @@ struct Out {
 impl Worker {
     pub(super) fn new(
         options: &TableOptions,
+        hash: KeyHash,
         when_full: WhenFull,
         to_merge: Sender<Chunk>,
         emptied: Receiver<Vec<FlowRecord>>,
     ) -> Self {
         Worker {
-            table: FlowTable::new(options.clone()),
+            table: FlowTable::with_hash(options.clone(), hash),
             when_full,
             out: Out { chunk: Chunk::new(Vec::new(), TableTime::START), to_merge, emptied },
         }
@@ -63,7 +64,7 @@ impl Worker {
                 Input::Batch(batch) => batch,
                 Input::End(reason) => return reason,
             };
-            self.table.ingest_all(batch.packets(), |record| self.out.push(record));
+            self.table.ingest_all(batch.tags(), batch.packets(), |record| self.out.push(record));
             self.expire(batch.now, input);
             if let Some(number) = batch.report {
                 self.report(number);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::direction::{self, Evidence};
+use super::hash::KeyTag;
 use super::options::{TableOptions, Timeouts};
 use crate::feature::{CommunityId, Feature, Features, Values, VolumeValues};
 use crate::key::{Dir, End, FlowKey};
@@ -14,7 +15,7 @@ use crate::time::{TableTime, Timestamp};
 /// The state of a flow.
 pub(super) struct Flow<X> {
     pub(super) key: FlowKey,
-    pub(super) tag: u32,
+    pub(super) tag: KeyTag,
     src: End,
     first_sender: End,
     orientation: Orientation,
@@ -75,7 +76,7 @@ pub(super) enum Fate {
 
 impl<X: Feature> Flow<X> {
     /// Makes the flow that a packet opens; the packet itself is still to be counted by [`Flow::count`].
-    pub(super) fn open(packet: &Packet<'_>, tag: u32, labels: Option<Arc<Labels>>) -> Self {
+    pub(super) fn open(packet: &Packet<'_>, tag: KeyTag, labels: Option<Arc<Labels>>) -> Self {
         let Evidence { rule, src } = direction::first_packet(packet.facts);
         let time = packet.time;
         Flow {

@@ -9,6 +9,7 @@ mod direction;
 mod due;
 mod expiry;
 mod flow;
+mod hash;
 mod list;
 mod options;
 mod store;
@@ -30,6 +31,7 @@ use crate::time::{TableTime, Timestamp};
 use due::DueList;
 use expiry::Waiting;
 use flow::{Fate, Flow};
+pub use hash::{HashedKey, KeyHash, KeyTag};
 use list::{Links, List};
 use options::Timeouts;
 pub use options::{IdleTimeouts, TableOptions};
@@ -83,10 +85,15 @@ pub struct TableCounts {
 impl<X: Feature> FlowTable<X> {
     /// Makes an empty table.
     pub fn new(options: TableOptions) -> Self {
+        FlowTable::with_hash(options, KeyHash::default())
+    }
+
+    /// Makes an empty table that keys are hashed for elsewhere, with this hash.
+    pub fn with_hash(options: TableOptions, hash: KeyHash) -> Self {
         FlowTable {
             timeouts: Timeouts::new(&options),
             options,
-            store: Store::new(),
+            store: Store::new(hash),
             wheel: Wheel::new(),
             young: List::EMPTY,
             young_links: Links::default(),
@@ -111,26 +118,27 @@ impl<X: Feature> FlowTable<X> {
         self.take(packet, tag, None, &mut out);
     }
 
-    /// Counts packets one after the other; the records of flows that are due leave with
-    /// [`FlowTable::expire_some`].
+    /// Counts packets one after the other, given the tags of their hashed keys; the records of flows that are due
+    /// leave with [`FlowTable::expire_some`].
     ///
     /// Looks several flows up, and then at all of them, before it counts the first packet: so memory is waited for
     /// once and not for each.
     pub fn ingest_all<'p>(
         &mut self,
-        mut packets: impl Iterator<Item = Packet<'p>> + Clone,
+        tags: impl IntoIterator<Item = KeyTag>,
+        packets: impl IntoIterator<Item = Packet<'p>>,
         mut out: impl FnMut(FlowRecord),
     ) {
+        let (mut tags, mut packets) = (tags.into_iter(), packets.into_iter());
         loop {
-            let mut places = [(0, None); AT_ONCE];
+            let mut places = [(KeyTag::default(), None); AT_ONCE];
             let mut taken = 0;
-            for (place, packet) in places.iter_mut().zip(packets.clone()) {
-                let tag = self.store.tag(&packet.key);
+            for (place, tag) in places.iter_mut().zip(&mut tags) {
                 *place = (tag, self.store.guess(tag));
                 taken += 1;
             }
             self.store.warm(places.iter().filter_map(|place| place.1));
-            for ((tag, at), packet) in places.into_iter().zip(packets.by_ref().take(taken)) {
+            for ((tag, at), packet) in places.into_iter().take(taken).zip(&mut packets) {
                 self.advance(packet.table_time, &mut out);
                 self.take(&packet, tag, at, &mut out);
             }
@@ -203,7 +211,7 @@ impl<X: Feature> FlowTable<X> {
 
     /// Counts a packet in its flow, which is at `at` if anywhere near.
     #[inline]
-    fn take(&mut self, packet: &Packet<'_>, tag: u32, at: Option<u32>, out: &mut impl FnMut(FlowRecord)) {
+    fn take(&mut self, packet: &Packet<'_>, tag: KeyTag, at: Option<u32>, out: &mut impl FnMut(FlowRecord)) {
         self.counts.packets += 1;
         self.counts.bytes += u64::from(packet.wire_len);
         let is_it = |at: &u32| self.store.flow(*at).is_some_and(|flow| flow.key == packet.key);
@@ -242,7 +250,7 @@ impl<X: Feature> FlowTable<X> {
         self.now = now;
     }
 
-    fn open(&mut self, packet: &Packet<'_>, tag: u32, out: &mut impl FnMut(FlowRecord)) {
+    fn open(&mut self, packet: &Packet<'_>, tag: KeyTag, out: &mut impl FnMut(FlowRecord)) {
         while self.store.len() >= self.options.max_flows.max(1) {
             self.make_room(out);
         }

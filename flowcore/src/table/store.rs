@@ -1,10 +1,9 @@
 //! Where flows are kept: a slab that never moves them, and an index by key.
 
-use std::hash::{BuildHasher, Hasher};
-
 use hashbrown::HashTable;
 
 use super::flow::Flow;
+use super::hash::{KeyHash, KeyTag};
 use super::list::Links;
 use crate::feature::Feature;
 use crate::key::FlowKey;
@@ -12,20 +11,19 @@ use crate::key::FlowKey;
 /// Flows by number and by key.
 ///
 /// The slab grows by chunks, so that a million flows never have to be copied; freed numbers are used
-/// again first. The index holds 8 bytes per flow and is hashed with a key of its own, drawn at random
-/// (faults.md, "crafted keys").
+/// again first. The index holds 8 bytes per flow and is hashed with [`KeyHash`].
 pub(super) struct Store<X> {
     chunks: Vec<Vec<Option<Flow<X>>>>,
     free: Vec<u32>,
     index: HashTable<Entry>,
-    hasher: foldhash::fast::RandomState,
+    hash: KeyHash,
     len: usize,
 }
 
 /// A flow's number, and the upper half of its key's hash, so that most look-ups touch one flow only.
 #[derive(Clone, Copy)]
 struct Entry {
-    tag: u32,
+    tag: KeyTag,
     at: u32,
 }
 
@@ -33,14 +31,8 @@ impl<X> Store<X> {
     /// State, places in two lists, index at its usual load, and free list.
     pub(super) const BYTES_PER_FLOW: u64 = (size_of::<Option<Flow<X>>>() + 2 * Links::BYTES + 16 + 4) as u64;
 
-    pub(super) fn new() -> Self {
-        Store {
-            chunks: Vec::new(),
-            free: Vec::new(),
-            index: HashTable::new(),
-            hasher: foldhash::fast::RandomState::default(),
-            len: 0,
-        }
+    pub(super) fn new(hash: KeyHash) -> Self {
+        Store { chunks: Vec::new(), free: Vec::new(), index: HashTable::new(), hash, len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -48,25 +40,21 @@ impl<X> Store<X> {
     }
 
     #[inline]
-    pub(super) fn tag(&self, key: &FlowKey) -> u32 {
-        let mut hasher = self.hasher.build_hasher();
-        for word in key.as_words() {
-            hasher.write_u64(word);
-        }
-        (hasher.finish() >> 32) as u32
+    pub(super) fn tag(&self, key: &FlowKey) -> KeyTag {
+        self.hash.of(key).tag()
     }
 
     #[inline]
-    pub(super) fn find(&self, key: &FlowKey, tag: u32) -> Option<u32> {
+    pub(super) fn find(&self, key: &FlowKey, tag: KeyTag) -> Option<u32> {
         let same =
             |entry: &Entry| entry.tag == tag && self.flow(entry.at).is_some_and(|flow| flow.key == *key);
-        self.index.find(spread(tag), same).map(|entry| entry.at)
+        self.index.find(tag.spread(), same).map(|entry| entry.at)
     }
 
     /// Returns the flow that a tag most likely belongs to, without looking at it.
     #[inline]
-    pub(super) fn guess(&self, tag: u32) -> Option<u32> {
-        self.index.find(spread(tag), |entry| entry.tag == tag).map(|entry| entry.at)
+    pub(super) fn guess(&self, tag: KeyTag) -> Option<u32> {
+        self.index.find(tag.spread(), |entry| entry.tag == tag).map(|entry| entry.at)
     }
 
     pub(super) fn insert(&mut self, flow: Flow<X>) -> u32 {
@@ -88,7 +76,7 @@ impl<X> Store<X> {
                 (before + chunk.len() - 1) as u32
             }
         };
-        self.index.insert_unique(spread(tag), Entry { tag, at }, |entry| spread(entry.tag));
+        self.index.insert_unique(tag.spread(), Entry { tag, at }, |entry| entry.tag.spread());
         self.len += 1;
         at
     }
@@ -96,7 +84,7 @@ impl<X> Store<X> {
     /// Drops a flow that is in no list any more.
     pub(super) fn remove(&mut self, at: u32) {
         let Some(tag) = self.flow(at).map(|flow| flow.tag) else { return };
-        if let Ok(entry) = self.index.find_entry(spread(tag), |entry| entry.at == at) {
+        if let Ok(entry) = self.index.find_entry(tag.spread(), |entry| entry.at == at) {
             entry.remove();
         }
         if let Some(place) = self.place(at) {
@@ -146,12 +134,6 @@ impl<X> Store<X> {
     fn place(&mut self, at: u32) -> Option<&mut Option<Flow<X>>> {
         self.chunks.get_mut(at as usize / CHUNK)?.get_mut(at as usize % CHUNK)
     }
-}
-
-/// Spreads a tag over 64 bits: hashbrown takes its bucket from the low and its tag from the high ones.
-#[inline]
-fn spread(tag: u32) -> u64 {
-    u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// Flows per chunk of the slab.
