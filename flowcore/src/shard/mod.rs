@@ -10,10 +10,9 @@ mod batch;
 mod merge;
 mod worker;
 
-#[cfg(test)]
-mod tests;
 
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -32,7 +31,8 @@ use worker::Worker;
 pub enum WhenFull {
     /// The reader waits: replay.
     Wait,
-    /// The packets are dropped and counted: live capture must go on.
+    /// The reader waits for a moment, while the kernel's ring holds what comes; then the packets are dropped and
+    /// counted: live capture must go on.
     Drop,
 }
 
@@ -174,24 +174,28 @@ impl Router {
                 Ok(()) => {}
                 // The shard has panicked: the merge says so.
                 Err(TrySendError::Disconnected(Input::Batch(batch))) => self.dropped.count(&batch),
-                Err(TrySendError::Full(input)) if self.when_full == WhenFull::Wait => {
-                    late.push((lane.to_shard.clone(), input));
-                }
-                Err(TrySendError::Full(Input::Batch(mut batch))) => {
-                    // There is room in the batch itself until it is full.
-                    if batch.is_full() {
-                        self.dropped.count(&batch);
-                        let report = batch.report;
-                        batch.clear();
-                        batch.report = report;
-                    }
+                // There is room in the batch itself until it is full.
+                Err(TrySendError::Full(Input::Batch(batch)))
+                    if self.when_full == WhenFull::Drop && !batch.is_full() =>
+                {
                     lane.batch = batch;
                 }
-                Err(TrySendError::Full(Input::End(_)) | TrySendError::Disconnected(Input::End(_))) => {}
+                Err(TrySendError::Full(input)) => late.push((lane.to_shard.clone(), input)),
+                Err(TrySendError::Disconnected(Input::End(_))) => {}
             }
         }
         for (to_shard, input) in late {
-            let _ = to_shard.send(input);
+            if self.when_full == WhenFull::Wait {
+                // A shard that is gone has panicked; the merge reports that.
+                let _ = to_shard.send(input);
+            } else if let Err(refused) = to_shard.send_timeout(input, PATIENCE)
+                && let Input::Batch(batch) = refused.into_inner()
+            {
+                self.dropped.count(&batch);
+                if let Some(number) = batch.report {
+                    self.lanes.iter_mut().for_each(|lane| lane.batch.report = Some(number));
+                }
+            }
         }
     }
 }
@@ -200,5 +204,7 @@ impl Router {
 pub const LAST_REPORT: u64 = u64::MAX;
 /// Batches that wait for a shard; each holds up to 256 KiB of payload.
 const BATCHES_IN_FLIGHT: usize = 16;
+/// How long live capture waits for a shard: as long as some ten thousand packets fit in the kernel's ring meanwhile.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// Chunks of records that wait for the merge.
 const CHUNKS_IN_FLIGHT: usize = 4;
