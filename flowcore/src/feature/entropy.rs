@@ -114,9 +114,12 @@ struct Counts {
 /// A count for each byte value and direction.
 #[derive(Debug)]
 enum Table {
-    /// While a direction has at most `u32::MAX` bytes, so that no count can overflow.
-    Narrow(Box<[[u32; 256]; 2]>),
-    Wide(Box<[[u64; 256]; 2]>),
+    /// While the bytes of a direction are not many.
+    Small(Box<[[u32; 256]; 2]>),
+    /// While a direction has at most `u32::MAX` bytes, so that no count can overflow. Neighbours are counted in
+    /// different tables: where they are equal, one count would have to wait for the other.
+    Parted(Box<[[[u32; 256]; 4]; 2]>),
+    Large(Box<[[u64; 256]; 2]>),
 }
 
 impl Entropy {
@@ -217,7 +220,7 @@ impl<const ROOM: usize> Few<ROOM> {
 
 impl Counts {
     fn of(sides: [&[u8]; 2]) -> Box<Self> {
-        let mut counts = Box::new(Counts { taken: [0; 2], table: Table::Narrow(Box::new([[0; 256]; 2])) });
+        let mut counts = Box::new(Counts { taken: [0; 2], table: Table::Small(Box::new([[0; 256]; 2])) });
         counts.add(sides[0], 0);
         counts.add(sides[1], 1);
         counts
@@ -225,50 +228,73 @@ impl Counts {
 
     fn add(&mut self, bytes: &[u8], at: usize) {
         self.taken[at] += bytes.len() as u64;
-        if let Table::Narrow(table) = &mut self.table {
-            if self.taken[at] <= u64::from(u32::MAX) {
-                return count(&mut table[at], bytes);
-            }
-            self.table = Table::Wide(Box::new(table.map(|side| side.map(u64::from))));
-        }
-        if let Table::Wide(table) = &mut self.table {
-            for &byte in bytes {
-                table[at][usize::from(byte)] += 1;
-            }
+        self.table.make_fit(self.taken[at]);
+        match &mut self.table {
+            Table::Small(table) => bytes.iter().for_each(|&byte| table[at][usize::from(byte)] += 1),
+            Table::Parted(table) => count_parted(&mut table[at], bytes),
+            Table::Large(table) => bytes.iter().for_each(|&byte| table[at][usize::from(byte)] += 1),
         }
     }
 
     fn turn(&mut self) {
         self.taken.swap(0, 1);
         match &mut self.table {
-            Table::Narrow(table) => table.swap(0, 1),
-            Table::Wide(table) => table.swap(0, 1),
+            Table::Small(table) => table.swap(0, 1),
+            Table::Parted(table) => table.swap(0, 1),
+            Table::Large(table) => table.swap(0, 1),
         }
     }
 
     fn measure(&self) -> EntropyValues {
         match &self.table {
-            Table::Narrow(table) => measure(table, self.taken),
-            Table::Wide(table) => measure(table, self.taken),
+            Table::Small(table) => measure(table, self.taken),
+            Table::Parted(table) => measure(&table.each_ref().map(sum_of_parts), self.taken),
+            Table::Large(table) => measure(table, self.taken),
         }
     }
 }
 
 impl Table {
+    /// Changes to a kind that is made for so many bytes of a direction.
+    #[inline]
+    fn make_fit(&mut self, bytes: u64) {
+        match self {
+            Table::Small(table) if bytes > MANY => {
+                let mut parted = Box::new([[[0; 256]; 4]; 2]);
+                (parted[0][0], parted[1][0]) = (table[0], table[1]);
+                *self = Table::Parted(parted);
+            }
+            Table::Parted(table) if bytes > u64::from(u32::MAX) => {
+                let large = table.each_ref().map(|parts| sum_of_parts(parts).map(u64::from));
+                *self = Table::Large(Box::new(large));
+            }
+            _ => {}
+        }
+    }
+
     fn heap_bytes(&self) -> usize {
         match self {
-            Table::Narrow(table) => size_of_val(&**table),
-            Table::Wide(table) => size_of_val(&**table),
+            Table::Small(table) => size_of_val(&**table),
+            Table::Parted(table) => size_of_val(&**table),
+            Table::Large(table) => size_of_val(&**table),
         }
     }
 }
 
-/// One table, one byte at a time: several tables at once were measured and are no faster.
 #[inline]
-fn count(counts: &mut [u32; 256], bytes: &[u8]) {
-    for &byte in bytes {
-        counts[usize::from(byte)] += 1;
+fn count_parted(parts: &mut [[u32; 256]; 4], bytes: &[u8]) {
+    let (fours, rest) = bytes.as_chunks();
+    for &[a, b, c, d] in fours {
+        parts[0][usize::from(a)] += 1;
+        parts[1][usize::from(b)] += 1;
+        parts[2][usize::from(c)] += 1;
+        parts[3][usize::from(d)] += 1;
     }
+    rest.iter().for_each(|&byte| parts[0][usize::from(byte)] += 1);
+}
+
+fn sum_of_parts(parts: &[[u32; 256]; 4]) -> [u32; 256] {
+    std::array::from_fn(|byte| parts.iter().map(|part| part[byte]).sum())
 }
 
 /// The entropy of few bytes: with each byte the weight of its value grows by a step that was computed before.
@@ -356,6 +382,9 @@ fn weight(count: u64) -> f64 {
 /// Bytes that are kept as they are: enough for a question and its answer, and to fill a block of memory.
 const SHORT: usize = 94;
 const LONG: usize = 254;
+
+/// Bytes of a direction from which on its counts are parted, which takes four times the memory.
+const MANY: u64 = 16 << 10;
 
 /// c·log2 c of small counts.
 static WEIGHTS: LazyLock<[f64; 1024]> = LazyLock::new(|| std::array::from_fn(|count| weight(count as u64)));

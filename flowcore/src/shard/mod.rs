@@ -10,7 +10,6 @@ mod batch;
 mod merge;
 mod worker;
 
-
 use std::thread::JoinHandle;
 use std::time::Duration;
 

@@ -48,7 +48,7 @@ fn announced_bytes_do_not_count() {
 /// However payload is cut into packets and wherever the histogram begins, the numbers are the same.
 #[test]
 fn few_and_many_bytes_agree() {
-    let payload: Vec<u8> = (0..2000u32).map(|n| (n * n % 97) as u8).collect();
+    let payload: Vec<u8> = (0..40_001u32).map(|n| (n % 1000 * n % 97) as u8).collect();
     let direct = |bytes: &[u8]| {
         let mut counts = [0u64; 256];
         bytes.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
@@ -56,7 +56,7 @@ fn few_and_many_bytes_agree() {
         let parts = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / total);
         -parts.map(|p| p * p.log2()).sum::<f64>()
     };
-    for total in [1, 94, 95, 253, 254, 255, 500, 2000] {
+    for total in [1, 94, 95, 253, 254, 255, 500, 2000, 33_000, 40_001] {
         for piece in [1, 7, 64, 94, 254, 1000] {
             let packets: Vec<_> = payload[..total]
                 .chunks(piece)
@@ -103,15 +103,15 @@ fn limit_for_each_direction() {
 #[test]
 fn counts_widen_before_they_overflow() {
     let near = u64::from(u32::MAX) - 300;
-    let mut table = Box::new([[0u32; 256]; 2]);
-    table[0][usize::from(b'a')] = near as u32;
-    let mut counts = Counts { taken: [near, 0], table: Table::Narrow(table) };
+    let mut table = Box::new([[[0u32; 256]; 4]; 2]);
+    table[0][3][usize::from(b'a')] = near as u32;
+    let mut counts = Counts { taken: [near, 0], table: Table::Parted(table) };
     counts.add(&[b'a'; 300], 0);
-    assert!(matches!(counts.table, Table::Narrow(_)), "exactly full");
+    assert!(matches!(counts.table, Table::Parted(_)), "exactly full");
     counts.add(b"aa", 0);
     counts.add(b"b", 1);
-    let Table::Wide(wide) = &counts.table else { panic!("{counts:?}") };
-    assert_eq!(wide[0][usize::from(b'a')], u64::from(u32::MAX) + 2);
+    let Table::Large(large) = &counts.table else { panic!("{counts:?}") };
+    assert_eq!(large[0][usize::from(b'a')], u64::from(u32::MAX) + 2);
     assert_eq!(counts.measure().bytes, u64::from(u32::MAX) + 3);
     counts.turn();
     let values = counts.measure();
@@ -129,4 +129,5 @@ fn memory_is_counted() {
     assert_eq!((held(b"a"), held(&[0; 94])), (96, 96));
     assert_eq!((held(&[0; 95]), held(&[0; 254])), (256, 256));
     assert_eq!(held(&[0; 255]), size_of::<Counts>() + 2 * 256 * 4);
+    assert_eq!(held(&[0; 16_385]), size_of::<Counts>() + 4 * 2 * 256 * 4);
 }
