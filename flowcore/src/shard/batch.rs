@@ -5,7 +5,6 @@ use crate::table::KeyTag;
 use crate::time::TableTime;
 
 /// Packets of one shard, in capture order.
-#[derive(Default)]
 pub(super) struct Batch {
     rows: Vec<Row>,
     bytes: Vec<u8>,
@@ -41,6 +40,19 @@ struct MessageSpan {
 }
 
 impl Batch {
+    /// Makes an empty batch with memory for what most batches hold.
+    pub(super) fn new() -> Self {
+        Batch {
+            rows: Vec::with_capacity(MOST_PACKETS),
+            bytes: Vec::with_capacity(MOST_BYTES + 2048),
+            labels: Vec::new(),
+            labels_used: 0,
+            no_labels: Labels::default(),
+            now: TableTime::default(),
+            report: None,
+        }
+    }
+
     /// Copies a packet in.
     #[inline]
     pub(super) fn push(&mut self, tag: KeyTag, packet: &Packet<'_>) {

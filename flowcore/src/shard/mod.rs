@@ -99,7 +99,7 @@ pub fn start(
             .spawn(move || worker.run(&from_router, &give_back))
             .map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
         threads.push(thread);
-        lanes.push(Lane { batch: Batch::default(), to_shard, emptied });
+        lanes.push(Lane { batch: Batch::new(), to_shard, emptied });
         outputs.push((output, give_back_chunk));
     }
     let router = Router { lanes, hash, when_full, now: TableTime::default(), dropped: Dropped::default() };
@@ -166,7 +166,7 @@ impl Router {
     fn flush(&mut self) {
         let mut late = Vec::new();
         for lane in &mut self.lanes {
-            let mut batch = lane.emptied.try_recv().unwrap_or_default();
+            let mut batch = lane.emptied.try_recv().unwrap_or_else(|_| Batch::new());
             std::mem::swap(&mut batch, &mut lane.batch);
             batch.now = self.now;
             match lane.to_shard.try_send(Input::Batch(batch)) {
@@ -202,7 +202,7 @@ impl Router {
 /// The number of the report that each shard makes when it ends.
 pub const LAST_REPORT: u64 = u64::MAX;
 /// Batches that wait for a shard; each holds up to 256 KiB of payload.
-const BATCHES_IN_FLIGHT: usize = 16;
+const BATCHES_IN_FLIGHT: usize = 8;
 /// How long live capture waits for a shard: as long as some ten thousand packets fit in the kernel's ring meanwhile.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Chunks of records that wait for the merge.
