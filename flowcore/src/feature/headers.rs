@@ -84,16 +84,6 @@ impl Headers {
         states
     }
 
-    #[inline]
-    pub(super) fn glance(&self) -> u64 {
-        match self {
-            Headers::Nothing => 0,
-            Headers::One(first) => first.time.as_nanos() as u64,
-            Headers::Two(first, second) => first.time.as_nanos() as u64 ^ second.time.as_nanos() as u64,
-            Headers::Counted(states) => states.glance(),
-        }
-    }
-
     /// Returns packets and bytes.
     pub(super) fn volume(&self) -> VolumeValues {
         if let Headers::Counted(states) = self {

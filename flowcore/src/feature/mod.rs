@@ -157,13 +157,9 @@ macro_rules! features {
                 }
             }
 
-            #[inline]
-            pub(crate) fn glance(&self) -> u64 {
-                self.headers.glance()
-            }
-
-            pub(crate) fn glance_outside(&self) -> u64 {
-                self.entropy.glance()
+            /// Reads a little of the payload that is held outside, so that it is in the cache when it is measured.
+            pub(crate) fn touch_payload(&self) -> u64 {
+                self.entropy.touch()
             }
 
             /// Returns packets and bytes of the slice so far.
@@ -179,7 +175,6 @@ macro_rules! features {
         }
 
         impl States {
-            fn glance(&self) -> u64 { (self.iat.heap_bytes() + self.tcp.heap_bytes()) as u64 ^ self.volume.glance() }
             #[inline]
             fn update(&mut self, packet: &Packet<'_>, dir: Dir) {
                 $(self.$header.update(packet, dir, &NO_OPTIONS);)+

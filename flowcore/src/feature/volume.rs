@@ -39,11 +39,6 @@ impl Side {
     }
 }
 
-impl Volume {
-    pub(super) fn glance(&self) -> u64 {
-        self.side[0].bytes ^ self.side[1].bytes
-    }
-}
 impl Feature for Volume {
     type Values = VolumeValues;
 

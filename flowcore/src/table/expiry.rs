@@ -58,7 +58,7 @@ impl<X: Feature> FlowTable<X> {
                 return true;
             }
             *looks = looks.saturating_sub(count);
-            self.store.warm(group.into_iter().take(count));
+            self.store.touch(group.into_iter().take(count));
             for at in group.into_iter().take(count) {
                 self.wheel.unpark(at);
                 let Some(flow) = self.store.flow(at) else { continue };
@@ -81,8 +81,8 @@ impl<X: Feature> FlowTable<X> {
                 std::array::from_fn(|nth| if nth < *most { self.due.pop() } else { None });
             *most = most.saturating_sub(AT_ONCE);
             let group = group.into_iter().flatten();
-            self.store.warm(group.clone().map(|due| due.at));
-            self.store.warm_outside(group.clone().map(|due| due.at));
+            self.store.touch(group.clone().map(|due| due.at));
+            self.store.touch_last(group.clone().map(|due| due.at));
             for ended in group {
                 self.let_go(out, |record| replay_order(record) <= ended.place());
                 // A packet may have ended it already, and another flow may be in its place.

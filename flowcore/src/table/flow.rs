@@ -213,16 +213,15 @@ impl<X: Feature> Flow<X> {
         }
     }
 
-    /// Reads a little of each part.
+    /// Reads a little of each part, so that it is in the cache when it is needed.
     #[inline]
-    pub(super) fn glance(&self) -> u64 {
-        let times = self.newest.as_nanos() as u64 ^ self.closing.is_some() as u64;
-        self.key.as_words()[4] ^ times ^ self.features.glance()
+    pub(super) fn touch(&self) -> u64 {
+        self.key.as_words()[4] ^ self.newest.as_nanos() as u64 ^ self.heap_bytes() as u64
     }
 
-    /// Reads a little of what is held outside.
-    pub(super) fn glance_outside(&self) -> u64 {
-        self.heap_bytes() as u64 ^ self.features.glance_outside()
+    /// The same for the payload that is held outside.
+    pub(super) fn touch_payload(&self) -> u64 {
+        self.features.touch_payload()
     }
 
     /// Returns the bytes held outside.

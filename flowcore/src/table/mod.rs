@@ -137,7 +137,7 @@ impl<X: Feature> FlowTable<X> {
                 *place = (tag, self.store.guess(tag));
                 taken += 1;
             }
-            self.store.warm(places.iter().filter_map(|place| place.1));
+            self.store.touch(places.iter().filter_map(|place| place.1));
             for ((tag, at), packet) in places.into_iter().take(taken).zip(&mut packets) {
                 self.advance(packet.table_time, &mut out);
                 self.take(&packet, tag, at, &mut out);

@@ -106,24 +106,23 @@ impl<X> Store<X> {
 
     /// Reads a little of each of these flows, so that memory is waited for once for all, and not for each.
     #[inline]
-    pub(super) fn warm(&self, flows: impl Iterator<Item = u32>)
+    pub(super) fn touch(&self, flows: impl Iterator<Item = u32>)
     where
         X: Feature,
     {
-        let glances = flows.filter_map(|at| self.flow(at)).map(Flow::glance);
-        std::hint::black_box(glances.fold(0, u64::wrapping_add));
+        let touched = flows.filter_map(|at| self.flow(at)).map(Flow::touch);
+        std::hint::black_box(touched.fold(0, u64::wrapping_add));
     }
 
-    /// The same for what they hold outside, and for their places in the index.
+    /// The same for what is needed of a flow only at its end: its payload, and its place in the index.
     #[inline]
-    pub(super) fn warm_outside(&self, flows: impl Iterator<Item = u32>)
+    pub(super) fn touch_last(&self, flows: impl Iterator<Item = u32>)
     where
         X: Feature,
     {
-        let glance =
-            |flow: &Flow<X>| flow.glance_outside().wrapping_add(self.guess(flow.tag).map_or(0, u64::from));
-        let glances = flows.filter_map(|at| self.flow(at)).map(glance);
-        std::hint::black_box(glances.fold(0, u64::wrapping_add));
+        let place = |flow: &Flow<X>| self.guess(flow.tag).map_or(0, u64::from);
+        let touched = flows.filter_map(|at| self.flow(at)).map(|flow| flow.touch_payload() ^ place(flow));
+        std::hint::black_box(touched.fold(0, u64::wrapping_add));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Flow<X>)> {
