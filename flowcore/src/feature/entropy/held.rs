@@ -98,8 +98,8 @@ impl Held {
     fn grow(&mut self, more: usize) {
         let sides = self.sides();
         *self = match sides[0].len() + sides[1].len() + more {
-            ..=SHORT => Held::Short(Few::of(sides)),
-            ..=LONG => Held::Long(Few::of(sides)),
+            len if len <= SHORT => Held::Short(Few::of(sides)),
+            len if len <= LONG => Held::Long(Few::of(sides)),
             _ => Held::Counted(Counts::of(sides)),
         };
     }
