@@ -11,20 +11,24 @@ pub(super) fn transaction(out: &mut impl Append, dns: &Transaction) {
     out.block(b"{\"id\":");
     digits::integer(out, dns.id);
     if let Some(query) = dns.query() {
-        out.block(b",\"query\":");
-        json::text(out, query);
+        out.block(b",\"query\":\"");
+        json::between_quotes(out, query);
+        out.byte(b'"');
     }
     if let Some(qtype) = dns.qtype {
         out.block(b",\"qtype\":\"");
         word(out, qtype.mnemonic(), qtype);
+        out.byte(b'"');
     }
     if let Some(qclass) = dns.qclass {
         out.block(b",\"qclass\":\"");
         word(out, qclass.mnemonic(), qclass);
+        out.byte(b'"');
     }
     if let Some(rcode) = dns.rcode {
         out.block(b",\"rcode\":\"");
         word(out, rcode.mnemonic(), rcode);
+        out.byte(b'"');
     }
     flag(out, b"aa", dns.aa);
     flag(out, b"tc", dns.tc);
@@ -49,26 +53,26 @@ pub(super) fn transaction(out: &mut impl Append, dns: &Transaction) {
     });
 }
 
+/// Appends an answer as an object, in as few pieces as can be.
 fn answer(out: &mut impl Append, answer: Answer<'_>) {
-    out.block(b"{\"name\":");
-    json::text(out, answer.name);
-    out.block(b",\"type\":\"");
+    out.block(b"{\"name\":\"");
+    json::between_quotes(out, answer.name);
+    out.block(b"\",\"type\":\"");
     word(out, answer.rtype.mnemonic(), answer.rtype);
-    out.block(b",\"ttl\":");
+    out.block(b"\",\"ttl\":");
     digits::integer(out, answer.ttl);
-    out.block(b",\"data\":");
-    json::text(out, answer.data);
-    out.byte(b'}');
+    out.block(b",\"data\":\"");
+    json::between_quotes(out, answer.data);
+    out.block(b"\"}");
 }
 
-/// Appends a mnemonic and the quote behind it; where none is assigned, what `unknown` is displayed as.
+/// Appends a mnemonic; where none is assigned, what `unknown` is displayed as.
 #[inline]
 fn word(out: &mut impl Append, mnemonic: Option<&str>, unknown: impl Display) {
     match mnemonic {
         Some(mnemonic) => out.bytes(mnemonic.as_bytes()),
         None => out.bytes(unknown.to_string().as_bytes()),
     }
-    out.byte(b'"');
 }
 
 /// Appends a flag as a member, in one piece.

@@ -1,7 +1,7 @@
 //! JSON values: quotes and escapes, lists, and any other object through serde_json.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
@@ -86,9 +86,15 @@ fn quoted<A: Append>(out: &mut A, append: impl Fn(&mut A)) {
 
 #[inline(always)]
 fn ip(out: &mut impl Append, addr: IpAddr) {
-    out.byte(b'"');
-    spell::ip(out, addr);
-    out.byte(b'"');
+    match addr {
+        IpAddr::V4(addr) => quoted(out, |out| spell::ipv4(out, addr)),
+        IpAddr::V6(addr) => ipv6(out, addr),
+    }
+}
+
+#[inline(never)]
+fn ipv6(out: &mut impl Append, addr: Ipv6Addr) {
+    quoted(out, |out| spell::ipv6(out, addr));
 }
 
 /// Appends a word of ours in quotes; nothing in it needs an escape.
@@ -101,7 +107,12 @@ pub(super) fn word(out: &mut impl Append, word: &[u8]) {
 
 /// Appends a text in quotes.
 pub(super) fn text(out: &mut impl Append, text: &str) {
-    quoted(out, |out| escape(out, text, |letter| letter == '"' || letter == '\\'));
+    quoted(out, |out| between_quotes(out, text));
+}
+
+/// Appends what stands between the quotes of a text.
+pub(super) fn between_quotes(out: &mut impl Append, text: &str) {
+    escape(out, text, |letter| letter == '"' || letter == '\\');
 }
 
 /// Appends a text in which nothing is left that acts on a terminal or hides what it says, without quotes.

@@ -108,10 +108,10 @@ impl Append for Line {
                 }
                 self.ends::<16>(bytes);
             }
-            8.. => self.ends::<8>(bytes),
-            4.. => self.ends::<4>(bytes),
-            2.. => self.ends::<2>(bytes),
-            _ => bytes.iter().for_each(|&byte| self.byte(byte)),
+            8..16 => self.ends::<8>(bytes),
+            4..8 => self.ends::<4>(bytes),
+            2..4 => self.ends::<2>(bytes),
+            0..2 => bytes.iter().for_each(|&byte| self.byte(byte)),
         }
     }
 

@@ -46,8 +46,9 @@ pub(super) fn ip(out: &mut impl Append, addr: IpAddr) {
     }
 }
 
+/// Appends an IPv4 address.
 #[inline(always)]
-fn ipv4(out: &mut impl Append, addr: Ipv4Addr) {
+pub(super) fn ipv4(out: &mut impl Append, addr: Ipv4Addr) {
     let [first, rest @ ..] = addr.octets();
     integer(out, first);
     for octet in rest {
@@ -56,8 +57,9 @@ fn ipv4(out: &mut impl Append, addr: Ipv4Addr) {
     }
 }
 
-#[inline(never)]
-fn ipv6(out: &mut impl Append, addr: Ipv6Addr) {
+/// Appends an IPv6 address.
+#[inline]
+pub(super) fn ipv6(out: &mut impl Append, addr: Ipv6Addr) {
     if let Some(addr) = addr.to_ipv4_mapped() {
         out.block(b"::ffff:");
         return ipv4(out, addr);
@@ -120,6 +122,15 @@ pub(super) fn time(out: &mut impl Append, time: Timestamp) {
 /// Appends nanoseconds as seconds, exactly: `1.2`, `0.0`, `0.000000001`.
 #[inline(always)]
 pub(super) fn seconds(out: &mut impl Append, nanos: u64) {
+    // Long numbers apart: a call on the way makes also those who do not make it save registers.
+    #[inline(never)]
+    fn long(out: &mut impl Append, nanos: u64) {
+        integer(out, nanos / 1_000_000_000);
+        digits::nine_decimals(out, nanos % 1_000_000_000);
+    }
+    if nanos >= 1_000_000 * 1_000_000_000 {
+        return long(out, nanos);
+    }
     integer(out, nanos / 1_000_000_000);
     digits::nine_decimals(out, nanos % 1_000_000_000);
 }
@@ -127,16 +138,14 @@ pub(super) fn seconds(out: &mut impl Append, nanos: u64) {
 /// Appends nanoseconds as microseconds, with three decimals: `1.200`.
 #[inline(always)]
 pub(super) fn micros(out: &mut impl Append, nanos: u64) {
-    if nanos >= 1_000_000_000 {
-        return many_micros(out, nanos);
+    #[inline(never)]
+    fn long(out: &mut impl Append, nanos: u64) {
+        integer(out, nanos / 1_000);
+        digits::three_decimals(out, nanos % 1_000);
     }
-    integer(out, nanos / 1_000);
-    digits::three_decimals(out, nanos % 1_000);
-}
-
-/// Does so apart: a call in between makes even those who do not make it save registers.
-#[inline(never)]
-fn many_micros(out: &mut impl Append, nanos: u64) {
+    if nanos >= 1_000_000 * 1_000 {
+        return long(out, nanos);
+    }
     integer(out, nanos / 1_000);
     digits::three_decimals(out, nanos % 1_000);
 }
