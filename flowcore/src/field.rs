@@ -105,7 +105,7 @@ impl Scalar<'_> {
     /// Wraps a count of nanoseconds, given as a float, that is written as microseconds.
     pub fn micros(nanos: Option<f64>) -> Scalar<'static> {
         match nanos {
-            Some(nanos) if nanos.is_finite() && nanos >= 0.0 => Scalar::Micros(nanos.round() as u64),
+            Some(nanos) if nanos.is_finite() && nanos >= 0.0 => Scalar::Micros(rounded(nanos)),
             _ => Scalar::Absent,
         }
     }
@@ -141,6 +141,18 @@ impl Serialize for Scalar<'_> {
     }
 }
 
+/// Rounds a positive number, halves up, as `f64::round` does, which is a call where the processor may lack SSE 4.1.
+#[inline]
+pub(crate) fn rounded(number: f64) -> u64 {
+    // From here on there are whole numbers only.
+    const WHOLE: f64 = 4_503_599_627_370_496.0;
+    if number >= WHOLE {
+        return number as u64;
+    }
+    let whole = number as i64;
+    (whole + i64::from(number - whole as f64 >= 0.5)) as u64
+}
+
 /// A short ASCII text that lives in place, for words such as `"SA---F"` and `"ShADadFf"`.
 ///
 /// Holds up to `N` bytes (at most 255); what is pushed beyond is left out.
@@ -159,9 +171,11 @@ impl<const N: usize> ShortText<N> {
 
     /// Adds an ASCII character; returns whether there was room for it.
     #[inline]
-    pub fn push(&mut self, letter: u8) -> bool {
-        let Some(place) = self.bytes.get_mut(usize::from(self.len)) else { return false };
-        *place = if letter.is_ascii() { letter } else { b'?' };
+    pub const fn push(&mut self, letter: u8) -> bool {
+        if self.len as usize >= N {
+            return false;
+        }
+        self.bytes[self.len as usize] = if letter.is_ascii() { letter } else { b'?' };
         self.len += 1;
         true
     }
@@ -191,5 +205,27 @@ impl<const N: usize> Default for ShortText<N> {
 impl<const N: usize> std::fmt::Debug for ShortText<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::rounded;
+
+    #[test]
+    fn halves_are_rounded_up() {
+        for number in [0.0, 0.5, 1.5, 2.5, 0.499_999_999_999_999_94, 4_503_599_627_370_495.5, 1e19, 1e300] {
+            assert_eq!(rounded(number), number.round() as u64);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn as_std_rounds(number in 0..1u64 << 63, bits in 0..63u32) {
+            let number = (number >> bits) as f64 / 8.0;
+            prop_assert_eq!(rounded(number), number.round() as u64);
+        }
     }
 }

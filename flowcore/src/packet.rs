@@ -182,7 +182,7 @@ impl TcpFlags {
     }
 
     /// Writes six characters in the order SAPRUF, `-` for a flag that is not set: `SA---F`.
-    pub fn sapruf(self) -> ShortText<6> {
+    pub const fn sapruf(self) -> ShortText<6> {
         const ORDER: [(TcpFlags, u8); 6] = [
             (TcpFlags::SYN, b'S'),
             (TcpFlags::ACK, b'A'),
@@ -192,8 +192,11 @@ impl TcpFlags {
             (TcpFlags::FIN, b'F'),
         ];
         let mut text = ShortText::new();
-        for (flag, letter) in ORDER {
+        let mut nth = 0;
+        while nth < ORDER.len() {
+            let (flag, letter) = ORDER[nth];
             text.push(if self.contains(flag) { letter } else { b'-' });
+            nth += 1;
         }
         text
     }

@@ -192,7 +192,7 @@ pub struct Column {
     from: From,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum From {
     /// From the record itself, by the place in [`HEAD`] and behind that in [`TAIL`].
     Record(usize),
@@ -211,16 +211,9 @@ impl Column {
 
     /// Returns all columns of a flow record, in the order of the record.
     pub fn all() -> Vec<Column> {
-        let plain = |(nth, &field): (usize, &Field)| Column { field, from: From::Record(nth) };
-        let head = HEAD.iter().enumerate().map(plain);
-        let features = FEATURE_FIELDS.iter().enumerate().flat_map(|(feature, fields)| {
-            fields
-                .iter()
-                .enumerate()
-                .map(move |(nth, &field)| Column { field, from: From::Feature(feature, nth) })
-        });
-        let tail = (HEAD.len()..).zip(TAIL).map(plain);
-        head.chain(features).chain(tail).collect()
+        let features = FEATURE_FIELDS.iter().copied().flatten();
+        let fields = HEAD.iter().chain(features).chain(TAIL).enumerate();
+        fields.map(|(place, &field)| Column { field, from: From::nth(place) }).collect()
     }
 
     /// Returns the columns that a comma-separated list names: fields, `@core`, `@stats`, `@all`.
@@ -252,15 +245,20 @@ impl Column {
     }
 
     /// Returns the value of this column in a record.
-    #[inline(always)]
+    #[inline]
     pub fn value<'r>(&self, record: &'r FlowRecord) -> Value<'r> {
-        match self.from {
-            From::Record(nth) => record.value(nth),
-            From::Feature(feature, nth) => Value::Scalar(record.features.value(feature, nth)),
-            From::Added(nth) => {
-                Value::Scalar(record.extra.as_deref().map_or(Scalar::Absent, |extra| extra.value(nth)))
-            }
-        }
+        self.from.value(record)
+    }
+
+    /// Returns the place of this column among [`Column::all`], none of one that was added.
+    pub(crate) fn place(&self) -> Option<usize> {
+        (0..Column::all().len()).find(|&place| From::nth(place) == self.from)
+    }
+
+    /// Returns the value of the column at a place that is known when it is compiled, and with it where the value is.
+    #[inline(always)]
+    pub(crate) fn value_at<const PLACE: usize>(record: &FlowRecord) -> Value<'_> {
+        const { From::nth(PLACE) }.value(record)
     }
 
     fn in_core(&self) -> bool {
@@ -269,6 +267,36 @@ impl Column {
 
     fn in_stats(&self) -> bool {
         matches!(self.field.lists, Lists::Stats | Lists::CoreAndStats)
+    }
+}
+
+impl From {
+    /// Returns where the value of the column at this place among all comes from.
+    const fn nth(place: usize) -> From {
+        if place < HEAD.len() {
+            return From::Record(place);
+        }
+        let mut place = place - HEAD.len();
+        let mut feature = 0;
+        while feature < FEATURE_FIELDS.len() {
+            if place < FEATURE_FIELDS[feature].len() {
+                return From::Feature(feature, place);
+            }
+            place -= FEATURE_FIELDS[feature].len();
+            feature += 1;
+        }
+        From::Record(HEAD.len() + place)
+    }
+
+    #[inline(always)]
+    fn value(self, record: &FlowRecord) -> Value<'_> {
+        match self {
+            From::Record(nth) => record.value(nth),
+            From::Feature(feature, nth) => Value::Scalar(record.features.value(feature, nth)),
+            From::Added(nth) => {
+                Value::Scalar(record.extra.as_deref().map_or(Scalar::Absent, |extra| extra.value(nth)))
+            }
+        }
     }
 }
 

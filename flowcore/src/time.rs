@@ -55,21 +55,61 @@ impl Timestamp {
 
     /// Writes RFC 3339 with nine digits and `Z` into 30 bytes: `2023-11-14T22:13:20.000000000Z`.
     pub fn rfc3339(self) -> [u8; 30] {
-        let (seconds, nanos) = self.parts();
-        let (year, month, day) = civil(seconds.div_euclid(86_400) as i32);
-        let second = seconds.rem_euclid(86_400) as u32;
-        // Four times eight digits; those in the place of another character are 0.
-        let part =
-            |frame: &[u8; 8], number| (u64::from_le_bytes(*frame) | eight_digits(number)).to_le_bytes();
+        Minute::default().rfc3339(self)
+    }
+}
+
+/// The minute of the last time that was written: times that are written one after the other mostly share it.
+pub(crate) struct Minute {
+    /// Minutes since the Unix epoch.
+    number: i64,
+    /// `2023-11-14T22:13`
+    text: [u8; 16],
+}
+
+impl Minute {
+    /// Writes as [`Timestamp::rfc3339`] does.
+    #[inline]
+    pub(crate) fn rfc3339(&mut self, time: Timestamp) -> [u8; 30] {
+        const NANOS: i64 = 60_000_000_000;
+        let number = time.0.div_euclid(NANOS);
+        if number != self.number {
+            *self = Minute::new(number);
+        }
+        let nanos = time.0.rem_euclid(NANOS) as u64;
+        // Blocks of four characters, of which those at the edges of three digits are replaced.
+        let second = three_digits(nanos / 1_000_000_000) & 0x00FF_FF00 | u32::from_le_bytes(*b":\0\0.");
+        let last = three_digits(nanos % 1_000) & 0x00FF_FFFF | u32::from_le_bytes(*b"\0\0\0Z");
         let mut text = [0; 30];
-        text[..8].copy_from_slice(&part(b"0000-00-", year * 10_000 + month * 10));
-        let minutes = second / 60;
-        let hour_and_minute = minutes / 60 * 1_000 + minutes % 60;
-        text[8..16].copy_from_slice(&part(b"00T00:00", day * 1_000_000 + hour_and_minute));
-        text[16..24].copy_from_slice(&part(b":00.0000", second % 60 * 100_000 + nanos / 100_000));
-        text[24..].copy_from_slice(&part(b"00000Z  ", nanos % 100_000 * 1_000)[..6]);
+        text[..16].copy_from_slice(&self.text);
+        text[16..20].copy_from_slice(&second.to_le_bytes());
+        text[20..24].copy_from_slice(&three_digits(nanos / 1_000_000 % 1_000).to_le_bytes());
+        text[23..27].copy_from_slice(&three_digits(nanos / 1_000 % 1_000).to_le_bytes());
+        text[26..].copy_from_slice(&last.to_le_bytes());
         text
     }
+
+    #[cold]
+    fn new(number: i64) -> Self {
+        let (year, month, day) = civil(number.div_euclid(24 * 60) as i32);
+        let minute = number.rem_euclid(24 * 60) as u32;
+        let mut text = [0; 16];
+        text[..8].copy_from_slice(&framed(b"0000-00-", year * 10_000 + month * 10));
+        text[8..].copy_from_slice(&framed(b"00T00:00", day * 1_000_000 + minute / 60 * 1_000 + minute % 60));
+        Minute { number, text }
+    }
+}
+
+impl Default for Minute {
+    fn default() -> Self {
+        Minute { number: 0, text: *b"1970-01-01T00:00" }
+    }
+}
+
+/// Puts eight digits into a frame; those in the place of another character are 0.
+#[inline]
+fn framed(frame: &[u8; 8], number: u32) -> [u8; 8] {
+    (u64::from_le_bytes(*frame) | eight_digits(number)).to_le_bytes()
 }
 
 impl fmt::Display for Timestamp {
@@ -101,6 +141,30 @@ pub(crate) fn eight_digits(value: u32) -> u64 {
     let tens = (twos * 103) >> 10 & 0x000F_000F_000F_000F;
     tens | (twos - tens * 10) << 8
 }
+
+/// Returns the three digits of a number below 1000, the first in the lowest byte, and in the highest byte eight times
+/// the number of zeros that they begin with.
+#[inline(always)]
+pub(crate) fn three_digits(value: u64) -> u32 {
+    THREE.get(value as usize).copied().unwrap_or_default()
+}
+
+static THREE: [u32; 1000] = {
+    let mut three = [0; 1000];
+    let mut value = 0;
+    while value < 1000 {
+        let zeros = match value {
+            0..10 => 2,
+            10..100 => 1,
+            _ => 0,
+        };
+        let digits = [value / 100, value / 10 % 10, value % 10];
+        three[value] =
+            u32::from_le_bytes([digits[0] as u8, digits[1] as u8, digits[2] as u8, 8 * zeros]) | 0x30_3030;
+        value += 1;
+    }
+    three
+};
 
 /// Days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar, for years from 0 on.
 ///

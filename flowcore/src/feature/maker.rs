@@ -148,6 +148,7 @@ fn show(value: Scalar<'_>) -> String {
         Scalar::Absent => "absent".to_owned(),
         Scalar::U64(number) | Scalar::Micros(number) => number.to_string(),
         Scalar::Word(text) => text.to_owned(),
+        Scalar::Ascii(word) => String::from_utf8_lossy(word).into_owned(),
         Scalar::Float(number) => format!("{number:.6}"),
         other => format!("{other:?}"),
     }

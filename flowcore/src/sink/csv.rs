@@ -67,7 +67,7 @@ impl Sink for Csv {
                 Value::Scalar(plain) => spell::scalar(out, &plain),
                 list => {
                     self.cell.clear();
-                    json::value(&mut self.cell, list, |_| {});
+                    json::value(&mut self.cell, &json::Prefix::NONE, list);
                     quote(out, &self.cell);
                 }
             }

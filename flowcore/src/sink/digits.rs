@@ -1,70 +1,73 @@
 //! Digits without a loop: up to eight of them side by side in one word, the first in its lowest byte.
 
-use crate::time::eight_digits;
-
-/// Appends the first bytes of a block: to copy a block of a fixed size and to cut it is faster than to copy any number
-/// of bytes.
-#[inline]
-pub(super) fn front<const SIZE: usize>(out: &mut Vec<u8>, block: &[u8; SIZE], length: usize) {
-    let end = out.len() + length;
-    out.extend_from_slice(block);
-    out.truncate(end);
-}
+use super::line::Append;
+use crate::time::{eight_digits, three_digits as three};
 
 /// Appends a whole number.
 #[inline(always)]
-pub(super) fn integer(out: &mut Vec<u8>, value: impl Into<u64>) {
+pub(super) fn integer(out: &mut impl Append, value: impl Into<u64>) {
     let value = value.into();
-    match SMALL.get(value as usize) {
-        Some(digits @ &[_, _, _, length]) => front(out, digits, usize::from(length)),
-        None => large(out, value),
+    if value < 1_000 {
+        small(out, value);
+    } else if value < 1_000_000 {
+        small(out, value / 1_000);
+        out.front(&three(value % 1_000).to_le_bytes(), 3);
+    } else {
+        large(out, value);
     }
 }
 
-/// Appends a whole number of four digits or more.
+/// Appends a whole number below 1000.
+#[inline(always)]
+fn small(out: &mut impl Append, value: u64) {
+    let digits = three(value);
+    let zeros = digits >> 24;
+    out.front(&(digits >> zeros).to_le_bytes(), 3 - zeros as usize / 8);
+}
+
+/// Appends a whole number, best of six digits or more.
 #[inline(never)]
-fn large(out: &mut Vec<u8>, value: u64) {
+fn large(out: &mut impl Append, value: u64) {
     if value >= EIGHT_DIGITS {
-        integer(out, value / EIGHT_DIGITS);
-        return out.extend_from_slice(&(eight(value % EIGHT_DIGITS) | ZEROS).to_le_bytes());
+        large(out, value / EIGHT_DIGITS);
+        return out.block(&(eight(value % EIGHT_DIGITS) | ZEROS).to_le_bytes());
     }
     let digits = eight(value);
-    let zeros = digits.trailing_zeros() & !7;
-    front(out, &((digits | ZEROS) >> zeros).to_le_bytes(), 8 - zeros as usize / 8);
+    let zeros = (digits | 1 << 56).trailing_zeros() & !7;
+    out.front(&((digits | ZEROS) >> zeros).to_le_bytes(), 8 - zeros as usize / 8);
 }
 
 /// Appends `.` and the nine digits of a number below 10^9 without trailing zeros, but at least one digit.
 #[inline]
-pub(super) fn nine_decimals(out: &mut Vec<u8>, value: u64) {
+pub(super) fn nine_decimals(out: &mut impl Append, value: u64) {
     let (first, digits) = (value / EIGHT_DIGITS, eight(value % EIGHT_DIGITS));
     let text = u128::from(digits | ZEROS) << 16 | u128::from(first | 0x30) << 8 | 0x2E;
-    front(out, &text.to_le_bytes(), 10 - trailing_zeros(digits));
+    out.front(&text.to_le_bytes(), 10 - trailing_zeros(digits));
 }
 
 /// Appends `.` and the six digits of a number below 10^6 without trailing zeros, but at least one digit.
 #[inline]
-pub(super) fn six_decimals(out: &mut Vec<u8>, value: u64) {
+pub(super) fn six_decimals(out: &mut impl Append, value: u64) {
     let digits = eight(value * 100);
     let text = (digits | ZEROS) << 8 | 0x2E;
-    front(out, &text.to_le_bytes(), 9 - trailing_zeros(digits).min(7));
+    out.front(&text.to_le_bytes(), 9 - trailing_zeros(digits).min(7));
 }
 
 /// Appends `.` and the three digits of a number below 1000.
-#[inline]
-pub(super) fn three_decimals(out: &mut Vec<u8>, value: u64) {
-    // Of eight digits the last four, the first of which is 0.
-    out.extend_from_slice(&((eight(value) >> 32) as u32 | 0x3030_302E).to_le_bytes());
+#[inline(always)]
+pub(super) fn three_decimals(out: &mut impl Append, value: u64) {
+    out.block(&(three(value) << 8 | 0x2E).to_le_bytes());
 }
 
 /// Appends a number in hexadecimal.
 #[inline]
-pub(super) fn hex(out: &mut Vec<u8>, value: u16) {
+pub(super) fn hex(out: &mut impl Append, value: u16) {
     let value = u32::from(value);
     let digits = value >> 12 | (value >> 8 & 0xF) << 8 | (value >> 4 & 0xF) << 16 | (value & 0xF) << 24;
     let zeros = (digits | 1 << 24).trailing_zeros() & !7;
     let beyond_nine = (digits + 0x0606_0606) >> 4 & 0x0101_0101;
     let letters = digits + 0x3030_3030 + beyond_nine * u32::from(b'a' - b'9' - 1);
-    front(out, &(letters >> zeros).to_le_bytes(), 4 - zeros as usize / 8);
+    out.front(&(letters >> zeros).to_le_bytes(), 4 - zeros as usize / 8);
 }
 
 /// Returns the eight digits of a number below 10^8.
@@ -83,24 +86,6 @@ fn trailing_zeros(digits: u64) -> usize {
 const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
 
 const EIGHT_DIGITS: u64 = 100_000_000;
-
-/// The digits of the numbers below 1000, and behind them how many they are.
-#[allow(clippy::indexing_slicing)] // Made when it is compiled.
-static SMALL: [[u8; 4]; 1000] = {
-    let mut small = [[0; 4]; 1000];
-    let mut value = 0;
-    while value < 1000 {
-        let (hundreds, tens, ones) = (value / 100, value / 10 % 10, value % 10);
-        let [hundreds, tens, ones] = [b'0' + hundreds as u8, b'0' + tens as u8, b'0' + ones as u8];
-        small[value] = match value {
-            0..10 => [ones, 0, 0, 1],
-            10..100 => [tens, ones, 0, 2],
-            _ => [hundreds, tens, ones, 3],
-        };
-        value += 1;
-    }
-    small
-};
 
 #[cfg(test)]
 mod tests {

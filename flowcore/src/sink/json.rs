@@ -1,136 +1,142 @@
 //! JSON values: quotes and escapes, lists, and any other object through serde_json.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
+use super::line::Append;
 use super::{digits, dns, spell};
 use crate::field::Scalar;
 use crate::packet::Tunnel;
 use crate::record::Value;
 
+/// What stands before a value: `,"name":` of a member, in a block of fixed size, or nothing.
+pub(super) struct Prefix {
+    block: [u8; PREFIX_BLOCK],
+    length: usize,
+}
+
+impl Prefix {
+    /// Nothing.
+    pub(super) const NONE: Prefix = Prefix { block: [0; PREFIX_BLOCK], length: 0 };
+
+    /// Takes a text, unless it is too long for the block.
+    pub(super) fn new(text: &[u8]) -> Option<Self> {
+        let mut block = [0; PREFIX_BLOCK];
+        block.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Prefix { block, length: text.len() })
+    }
+}
+
 /// Appends a value, after what is to stand before it; of one that is absent, neither.
 ///
-/// One match, always inlined: where the value was made in a match too, the two become one.
+/// One match, always inlined, of calls: where the value was made in a match too, the two become one.
 #[inline(always)]
-pub(super) fn value(out: &mut Vec<u8>, value: Value<'_>, before: impl Fn(&mut Vec<u8>)) {
+pub(super) fn value(out: &mut impl Append, before: &Prefix, value: Value<'_>) {
     match value {
         Value::Scalar(Scalar::Absent) => {}
-        Value::Scalar(Scalar::Bool(value)) => {
-            before(out);
-            spell::truth(out, value);
-        }
-        Value::Scalar(Scalar::U64(number)) => {
-            before(out);
-            digits::integer(out, number);
-        }
-        Value::Scalar(Scalar::Word(ours)) => {
-            before(out);
-            word(out, ours);
-        }
-        Value::Scalar(Scalar::Ascii(ours)) => {
-            before(out);
-            quoted(out, |out| out.extend_from_slice(ours));
-        }
-        Value::Scalar(Scalar::Text(outside)) => {
-            before(out);
-            text(out, outside);
-        }
+        Value::Scalar(Scalar::Bool(value)) => member(out, before, |out| spell::truth(out, value)),
+        Value::Scalar(Scalar::U64(number)) => member(out, before, |out| digits::integer(out, number)),
+        Value::Scalar(Scalar::Word(ours)) => member(out, before, |out| word(out, ours.as_bytes())),
+        Value::Scalar(Scalar::Ascii(ours)) => member(out, before, |out| word(out, ours)),
+        Value::Scalar(Scalar::Text(outside)) => member(out, before, |out| text(out, outside)),
         Value::Scalar(Scalar::NumberAsText(number)) => {
-            before(out);
-            quoted(out, |out| digits::integer(out, number));
+            member(out, before, |out| quoted(out, |out| digits::integer(out, number)));
         }
-        Value::Scalar(Scalar::Ip(addr)) => {
-            before(out);
-            ip(out, addr);
-        }
+        Value::Scalar(Scalar::Ip(addr)) => member(out, before, |out| ip(out, addr)),
         Value::Scalar(Scalar::Time(time)) => {
-            before(out);
-            quoted(out, |out| spell::time(out, time));
+            member(out, before, |out| quoted(out, |out| spell::time(out, time)));
         }
-        Value::Scalar(Scalar::Seconds(nanos)) => {
-            before(out);
-            spell::seconds(out, nanos);
-        }
-        Value::Scalar(Scalar::Micros(nanos)) => {
-            before(out);
-            spell::micros(out, nanos);
-        }
-        Value::Scalar(Scalar::Float(number)) => {
-            before(out);
-            spell::float(out, number);
-        }
+        Value::Scalar(Scalar::Seconds(nanos)) => member(out, before, |out| spell::seconds(out, nanos)),
+        Value::Scalar(Scalar::Micros(nanos)) => member(out, before, |out| spell::micros(out, nanos)),
+        Value::Scalar(Scalar::Float(number)) => member(out, before, |out| spell::float(out, number)),
         Value::Scalar(Scalar::Packets(rows)) => {
-            before(out);
-            spell::list(out, rows, spell::packet);
+            member(out, before, |out| spell::list(out, rows, spell::packet));
         }
         Value::Vlans([]) | Value::Mpls([]) | Value::Tunnels([]) | Value::Dns([]) => {}
         Value::Vlans(vlans) => {
-            before(out);
-            spell::list(out, vlans, |out, &vlan| digits::integer(out, vlan));
+            member(out, before, |out| spell::list(out, vlans, |out, &vlan| digits::integer(out, vlan)));
         }
         Value::Mpls(labels) => {
-            before(out);
-            spell::list(out, labels, |out, &label| digits::integer(out, label));
+            member(out, before, |out| spell::list(out, labels, |out, &label| digits::integer(out, label)));
         }
-        Value::Tunnels(tunnels) => {
-            before(out);
-            spell::list(out, tunnels, tunnel);
-        }
+        Value::Tunnels(tunnels) => member(out, before, |out| spell::list(out, tunnels, tunnel)),
         Value::Dns(transactions) => {
-            before(out);
-            spell::list(out, transactions, dns::transaction);
+            member(out, before, |out| spell::list(out, transactions, dns::transaction));
         }
     }
 }
 
-/// Appends what stands in quotes.
-#[inline]
-fn quoted(out: &mut Vec<u8>, append: impl Fn(&mut Vec<u8>)) {
-    out.push(b'"');
-    append(out);
-    out.push(b'"');
+/// Appends what stands before a value, and the value.
+#[inline(never)]
+fn member<A: Append>(out: &mut A, before: &Prefix, value: impl FnOnce(&mut A)) {
+    out.front(&before.block, before.length);
+    value(out);
 }
 
-fn ip(out: &mut Vec<u8>, addr: IpAddr) {
-    quoted(out, |out| spell::ip(out, addr));
+/// Appends what stands in quotes.
+#[inline(always)]
+fn quoted<A: Append>(out: &mut A, append: impl Fn(&mut A)) {
+    out.byte(b'"');
+    append(out);
+    out.byte(b'"');
+}
+
+#[inline(always)]
+fn ip(out: &mut impl Append, addr: IpAddr) {
+    match addr {
+        IpAddr::V4(addr) => quoted(out, |out| spell::ipv4(out, addr)),
+        IpAddr::V6(addr) => ipv6(out, addr),
+    }
+}
+
+#[inline(never)]
+fn ipv6(out: &mut impl Append, addr: Ipv6Addr) {
+    quoted(out, |out| spell::ipv6(out, addr));
 }
 
 /// Appends a word of ours in quotes; nothing in it needs an escape.
-#[inline]
-pub(super) fn word(out: &mut Vec<u8>, word: &str) {
-    quoted(out, |out| out.extend_from_slice(word.as_bytes()));
+#[inline(always)]
+pub(super) fn word(out: &mut impl Append, word: &[u8]) {
+    out.byte(b'"');
+    out.bytes(word);
+    out.byte(b'"');
 }
 
 /// Appends a text in quotes.
-pub(super) fn text(out: &mut Vec<u8>, text: &str) {
-    quoted(out, |out| escape(out, text, |letter| letter == '"' || letter == '\\'));
+pub(super) fn text(out: &mut impl Append, text: &str) {
+    quoted(out, |out| between_quotes(out, text));
+}
+
+/// Appends what stands between the quotes of a text.
+pub(super) fn between_quotes(out: &mut impl Append, text: &str) {
+    escape(out, text, |letter| letter == '"' || letter == '\\');
 }
 
 /// Appends a text in which nothing is left that acts on a terminal or hides what it says, without quotes.
-pub(super) fn printable(out: &mut Vec<u8>, text: &str) {
+pub(super) fn printable(out: &mut impl Append, text: &str) {
     escape(out, text, |_| false);
 }
 
 /// Appends a tunnel as an object: what serde says.
-fn tunnel(out: &mut Vec<u8>, tunnel: &Tunnel) {
-    out.extend_from_slice(b"{\"type\":");
-    word(out, tunnel.kind.name());
+fn tunnel(out: &mut impl Append, tunnel: &Tunnel) {
+    out.block(b"{\"type\":");
+    word(out, tunnel.kind.name().as_bytes());
     if let Some(addr) = tunnel.src_ip {
-        out.extend_from_slice(b",\"src_ip\":");
+        out.block(b",\"src_ip\":");
         ip(out, addr);
     }
     if let Some(addr) = tunnel.dst_ip {
-        out.extend_from_slice(b",\"dst_ip\":");
+        out.block(b",\"dst_ip\":");
         ip(out, addr);
     }
     if let Some(id) = tunnel.id {
-        out.extend_from_slice(b",\"id\":");
+        out.block(b",\"id\":");
         digits::integer(out, id);
     }
-    out.push(b'}');
+    out.byte(b'}');
 }
 
 /// Appends any serializable value; texts in it are escaped as everywhere.
@@ -153,16 +159,16 @@ fn is_unsafe(letter: char) -> bool {
 
 /// Appends a text with escapes for what is unsafe and for the characters that `also` names.
 #[inline]
-fn escape(out: &mut Vec<u8>, text: &str, also: impl Fn(char) -> bool) {
+fn escape(out: &mut impl Append, text: &str, also: impl Fn(char) -> bool) {
     if is_plain(text.as_bytes()) {
-        return out.extend_from_slice(text.as_bytes());
+        return out.bytes(text.as_bytes());
     }
     let mut utf8 = [0; 4];
     for letter in text.chars() {
         if is_unsafe(letter) || also(letter) {
             escaped(out, letter);
         } else {
-            out.extend_from_slice(letter.encode_utf8(&mut utf8).as_bytes());
+            out.bytes(letter.encode_utf8(&mut utf8).as_bytes());
         }
     }
 }
@@ -192,7 +198,7 @@ fn are_plain(bytes: [u8; 8]) -> bool {
 }
 
 /// Appends a character of the basic plane as JSON escapes it.
-fn escaped(out: &mut Vec<u8>, letter: char) {
+fn escaped(out: &mut impl Append, letter: char) {
     let short = match letter {
         '"' => b'"',
         '\\' => b'\\',
@@ -201,16 +207,19 @@ fn escaped(out: &mut Vec<u8>, letter: char) {
         '\t' => b't',
         _ => {
             let code = u32::from(letter);
-            out.extend_from_slice(b"\\u");
+            out.block(b"\\u");
             for shift in [12, 8, 4, 0] {
                 let digit = (code >> shift & 0xf) as u8;
-                out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+                out.byte(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
             }
             return;
         }
     };
-    out.extend_from_slice(&[b'\\', short]);
+    out.block(&[b'\\', short]);
 }
+
+/// Holds the names of all fields of this house.
+const PREFIX_BLOCK: usize = 32;
 
 /// serde_json's compact form with our escapes.
 struct Careful;
@@ -275,7 +284,7 @@ mod tests {
     fn plain_values() {
         let json = |scalar| {
             let mut out = Vec::new();
-            value(&mut out, Value::Scalar(scalar), |_| {});
+            value(&mut out, &Prefix::NONE, Value::Scalar(scalar));
             String::from_utf8(out).unwrap()
         };
         assert_eq!(json(Scalar::Word("flow")), r#""flow""#);

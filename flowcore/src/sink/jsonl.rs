@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use super::json::Prefix;
+use super::line::{Append, Line};
 use super::output::Output;
-use super::{Sink, digits, json};
+use super::{Sink, json};
 use crate::error::Error;
 use crate::record::{Column, FlowRecord, Record, StatsRecord};
 
@@ -11,53 +13,49 @@ use crate::record::{Column, FlowRecord, Record, StatsRecord};
 pub(super) struct Jsonl {
     output: Output,
     columns: Vec<Named>,
+    line: Line,
 }
 
-/// A column, and how its name begins a member of an object.
+/// A column, how its name begins a member of an object, and who writes it.
 struct Named {
+    /// `,"name":`
+    name: Vec<u8>,
+    /// The same, ready to be copied; nothing where the name is too long for that.
     prefix: Prefix,
     column: Column,
+    write: Write,
 }
 
-/// `,"name":`, in a block of fixed size: copying a whole block and cutting it is faster than copying the text.
-struct Prefix {
-    block: [u8; PREFIX_BLOCK],
-    length: usize,
-    /// The whole text, where the block is too short for it.
-    long: Option<Box<[u8]>>,
-}
+/// Writes the member of a column, if the record has its value.
+type Write = fn(&mut Line, &Named, &FlowRecord);
 
-const PREFIX_BLOCK: usize = 24;
-
-impl Prefix {
-    fn new(name: &str) -> Self {
-        let mut text = vec![b','];
-        json::text(&mut text, name);
-        text.push(b':');
-        let mut block = [0; PREFIX_BLOCK];
-        match block.get_mut(..text.len()) {
-            Some(front) => {
-                front.copy_from_slice(&text);
-                Prefix { block, length: text.len(), long: None }
-            }
-            None => Prefix { block, length: 0, long: Some(text.into()) },
-        }
+impl Named {
+    fn new(column: &Column) -> Self {
+        let mut name = vec![b','];
+        json::text(&mut name, column.field.name);
+        name.push(b':');
+        let by_place = column.place().and_then(|place| BY_PLACE.get(place).copied());
+        let (prefix, write) = match (Prefix::new(&name), by_place) {
+            (Some(prefix), Some(write)) => (prefix, write),
+            _ => (Prefix::NONE, write_any as Write),
+        };
+        Named { name, prefix, column: *column, write }
     }
 
-    #[inline]
-    fn append(&self, out: &mut Vec<u8>) {
-        if let Some(long) = &self.long {
-            return out.extend_from_slice(long);
+    /// Appends the member of any column.
+    fn append(&self, out: &mut impl Append, flow: &FlowRecord) {
+        let value = self.column.value(flow);
+        if !value.is_absent() {
+            out.bytes(&self.name);
+            json::value(out, &Prefix::NONE, value);
         }
-        digits::front(out, &self.block, self.length);
     }
 }
 
 impl Jsonl {
     /// Makes a sink for flow records with these columns, and for all other records as they are.
     pub(super) fn new(output: Output, columns: &[Column]) -> Self {
-        let named = |&column: &Column| Named { prefix: Prefix::new(column.field.name), column };
-        Jsonl { output, columns: columns.iter().map(named).collect() }
+        Jsonl { output, columns: columns.iter().map(Named::new).collect(), line: Line::new() }
     }
 }
 
@@ -65,7 +63,16 @@ impl Sink for Jsonl {
     fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
         let out = self.output.room()?;
         match record {
-            Record::Flow(flow) => flow_object(out, &self.columns, flow),
+            Record::Flow(flow) => {
+                self.line.clear();
+                for named in &self.columns {
+                    (named.write)(&mut self.line, named, flow);
+                }
+                object(out, |out| match self.line.whole() {
+                    Some(line) => out.extend_from_slice(line),
+                    None => self.columns.iter().for_each(|named| named.append(out, flow)),
+                });
+            }
             Record::Stats(stats) => json::nested(out, &Typed { kind: "stats", stats }),
         }
         out.push(b'\n');
@@ -81,17 +88,47 @@ impl Sink for Jsonl {
     }
 }
 
-fn flow_object(out: &mut Vec<u8>, columns: &[Named], flow: &FlowRecord) {
+/// Appends an object; each of its members begins with a comma.
+#[inline]
+fn object(out: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    for named in columns {
-        json::value(out, named.column.value(flow), |out| named.prefix.append(out));
-    }
+    append(out);
     match out.get_mut(start) {
         Some(first_comma) => *first_comma = b'{',
         None => out.push(b'{'),
     }
     out.push(b'}');
 }
+
+fn write_any(line: &mut Line, named: &Named, flow: &FlowRecord) {
+    named.append(line, flow);
+}
+
+/// Writes the column at a place. Where its value is and what it is are known when this is compiled, so that some
+/// instructions are left, while to find them out for each value takes longer than to write most of them.
+fn write<const PLACE: usize>(line: &mut Line, named: &Named, flow: &FlowRecord) {
+    json::value(line, &named.prefix, Column::value_at::<PLACE>(flow));
+}
+
+macro_rules! by_place {
+    ($($tens:literal)+) => {
+        &[$(
+            write::<{ $tens }>,
+            write::<{ $tens + 1 }>,
+            write::<{ $tens + 2 }>,
+            write::<{ $tens + 3 }>,
+            write::<{ $tens + 4 }>,
+            write::<{ $tens + 5 }>,
+            write::<{ $tens + 6 }>,
+            write::<{ $tens + 7 }>,
+            write::<{ $tens + 8 }>,
+            write::<{ $tens + 9 }>,
+        )+]
+    };
+}
+
+/// By the place among all columns; those beyond, if any, are written more slowly.
+const BY_PLACE: &[Write] = by_place!(0 10 20 30 40 50 60 70 80 90 100);
 
 /// A record with its type in front.
 #[derive(Serialize)]

@@ -12,6 +12,7 @@ mod digits;
 mod dns;
 mod json;
 mod jsonl;
+mod line;
 mod output;
 #[cfg(test)]
 mod sample;

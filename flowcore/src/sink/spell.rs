@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use super::digits::{self, integer};
-use crate::field::{PacketRow, Scalar};
+use super::line::Append;
+use crate::field::{PacketRow, Scalar, rounded};
 use crate::key::Dir;
 use crate::time::Timestamp;
 
@@ -12,13 +13,13 @@ use crate::time::Timestamp;
 ///
 /// Takes it by reference: to copy a value that was just written piece by piece makes the processor wait.
 #[inline]
-pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
+pub(super) fn scalar(out: &mut impl Append, value: &Scalar<'_>) {
     match *value {
         Scalar::Absent => {}
         Scalar::Bool(value) => truth(out, value),
         Scalar::U64(value) => integer(out, value),
-        Scalar::Word(text) | Scalar::Text(text) => out.extend_from_slice(text.as_bytes()),
-        Scalar::Ascii(word) => out.extend_from_slice(word),
+        Scalar::Word(text) | Scalar::Text(text) => out.bytes(text.as_bytes()),
+        Scalar::Ascii(word) => out.bytes(word),
         Scalar::NumberAsText(value) => integer(out, value),
         Scalar::Ip(addr) => ip(out, addr),
         Scalar::Time(time) => self::time(out, time),
@@ -30,33 +31,37 @@ pub(super) fn scalar(out: &mut Vec<u8>, value: &Scalar<'_>) {
 }
 
 /// Appends a truth value.
-#[inline]
-pub(super) fn truth(out: &mut Vec<u8>, value: bool) {
+#[inline(always)]
+pub(super) fn truth(out: &mut impl Append, value: bool) {
     let (text, length) = if value { (b"true\0", 4) } else { (b"false", 5) };
-    digits::front(out, text, length);
+    out.front(text, length);
 }
 
 /// Appends an IPv4 address in dotted decimal, an IPv6 address as RFC 5952 says.
-#[inline]
-pub(super) fn ip(out: &mut Vec<u8>, addr: IpAddr) {
+#[inline(always)]
+pub(super) fn ip(out: &mut impl Append, addr: IpAddr) {
     match addr {
         IpAddr::V4(addr) => ipv4(out, addr),
         IpAddr::V6(addr) => ipv6(out, addr),
     }
 }
 
-fn ipv4(out: &mut Vec<u8>, addr: Ipv4Addr) {
+/// Appends an IPv4 address.
+#[inline(always)]
+pub(super) fn ipv4(out: &mut impl Append, addr: Ipv4Addr) {
     let [first, rest @ ..] = addr.octets();
     integer(out, first);
     for octet in rest {
-        out.push(b'.');
+        out.byte(b'.');
         integer(out, octet);
     }
 }
 
-fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
+/// Appends an IPv6 address.
+#[inline]
+pub(super) fn ipv6(out: &mut impl Append, addr: Ipv6Addr) {
     if let Some(addr) = addr.to_ipv4_mapped() {
-        out.extend_from_slice(b"::ffff:");
+        out.block(b"::ffff:");
         return ipv4(out, addr);
     }
     let segments = addr.segments();
@@ -64,17 +69,17 @@ fn ipv6(out: &mut Vec<u8>, addr: Ipv6Addr) {
     for (nth, &segment) in segments.iter().enumerate() {
         if gap.contains(&nth) {
             if nth == gap.start {
-                out.push(b':');
+                out.byte(b':');
             }
             continue;
         }
         if nth > 0 {
-            out.push(b':');
+            out.byte(b':');
         }
         digits::hex(out, segment);
     }
     if gap.end == segments.len() {
-        out.push(b':');
+        out.byte(b':');
     }
 }
 
@@ -97,48 +102,65 @@ fn longest_zeros(segments: &[u16; 8]) -> Range<usize> {
 
 /// Appends a list as JSON has it.
 #[inline]
-pub(super) fn list<I: IntoIterator>(out: &mut Vec<u8>, items: I, append: impl Fn(&mut Vec<u8>, I::Item)) {
-    out.push(b'[');
+pub(super) fn list<A: Append, I: IntoIterator>(out: &mut A, items: I, append: impl Fn(&mut A, I::Item)) {
+    out.byte(b'[');
     for (nth, item) in items.into_iter().enumerate() {
         if nth > 0 {
-            out.push(b',');
+            out.byte(b',');
         }
         append(out, item);
     }
-    out.push(b']');
+    out.byte(b']');
 }
 
 /// Appends RFC 3339 in UTC with nine digits.
-#[inline]
-pub(super) fn time(out: &mut Vec<u8>, time: Timestamp) {
-    out.extend_from_slice(&time.rfc3339());
+#[inline(always)]
+pub(super) fn time(out: &mut impl Append, time: Timestamp) {
+    out.time(time);
 }
 
 /// Appends nanoseconds as seconds, exactly: `1.2`, `0.0`, `0.000000001`.
-#[inline]
-pub(super) fn seconds(out: &mut Vec<u8>, nanos: u64) {
+#[inline(always)]
+pub(super) fn seconds(out: &mut impl Append, nanos: u64) {
+    // Long numbers apart: a call on the way makes also those who do not make it save registers.
+    #[inline(never)]
+    fn long(out: &mut impl Append, nanos: u64) {
+        integer(out, nanos / 1_000_000_000);
+        digits::nine_decimals(out, nanos % 1_000_000_000);
+    }
+    if nanos >= 1_000_000 * 1_000_000_000 {
+        return long(out, nanos);
+    }
     integer(out, nanos / 1_000_000_000);
     digits::nine_decimals(out, nanos % 1_000_000_000);
 }
 
 /// Appends nanoseconds as microseconds, with three decimals: `1.200`.
-#[inline]
-pub(super) fn micros(out: &mut Vec<u8>, nanos: u64) {
+#[inline(always)]
+pub(super) fn micros(out: &mut impl Append, nanos: u64) {
+    #[inline(never)]
+    fn long(out: &mut impl Append, nanos: u64) {
+        integer(out, nanos / 1_000);
+        digits::three_decimals(out, nanos % 1_000);
+    }
+    if nanos >= 1_000_000 * 1_000 {
+        return long(out, nanos);
+    }
     integer(out, nanos / 1_000);
     digits::three_decimals(out, nanos % 1_000);
 }
 
 /// Appends a number rounded to six decimals: `7.95`, `8.0`; NaN and infinities, which never get here, as `null`.
-#[inline]
-pub(super) fn float(out: &mut Vec<u8>, value: f64) {
+#[inline(always)]
+pub(super) fn float(out: &mut impl Append, value: f64) {
     const EXACT: f64 = 9_007_199_254_740_992.0 / 1e6;
     let size = value.abs();
     if size.is_nan() || size >= EXACT {
         return wide_float(out, value);
     }
-    let millionths = (size * 1e6).round() as u64;
+    let millionths = rounded(size * 1e6);
     if value < 0.0 && millionths > 0 {
-        out.push(b'-');
+        out.byte(b'-');
     }
     integer(out, millionths / 1_000_000);
     digits::six_decimals(out, millionths % 1_000_000);
@@ -146,25 +168,25 @@ pub(super) fn float(out: &mut Vec<u8>, value: f64) {
 
 /// Appends what the fixed-point way does not hold exactly; std writes all digits and no exponent.
 #[cold]
-fn wide_float(out: &mut Vec<u8>, value: f64) {
+fn wide_float(out: &mut impl Append, value: f64) {
     if !value.is_finite() {
-        return out.extend_from_slice(b"null");
+        return out.block(b"null");
     }
     let text = format!("{value:.6}");
     let trimmed = text.trim_end_matches('0');
-    out.extend_from_slice(trimmed.as_bytes());
+    out.bytes(trimmed.as_bytes());
     if trimmed.ends_with('.') {
-        out.push(b'0');
+        out.byte(b'0');
     }
 }
 
 /// Appends a packet of a list.
-pub(super) fn packet(out: &mut Vec<u8>, row: &PacketRow) {
-    out.push(b'[');
+pub(super) fn packet(out: &mut impl Append, row: &PacketRow) {
+    out.byte(b'[');
     integer(out, row.ip_len);
-    out.push(b',');
+    out.byte(b',');
     micros(out, row.iat_nanos);
-    out.extend_from_slice(if row.dir == Dir::Fwd { b",1]" } else { b",-1]" });
+    out.bytes(if row.dir == Dir::Fwd { b",1]" } else { b",-1]" });
 }
 
 #[cfg(test)]

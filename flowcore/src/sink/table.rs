@@ -242,7 +242,7 @@ fn field(out: &mut Vec<u8>, column: &Column, flow: &FlowRecord) {
         absent if absent.is_absent() => {}
         Value::Scalar(Scalar::Text(outside)) => json::printable(out, outside),
         Value::Scalar(plain) => spell::scalar(out, &plain),
-        list => json::value(out, list, |_| {}),
+        list => json::value(out, &json::Prefix::NONE, list),
     }
 }
 

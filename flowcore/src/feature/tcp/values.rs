@@ -1,7 +1,5 @@
 //! What a flow record says of its TCP connection.
 
-use std::sync::LazyLock;
-
 use super::history::HistoryText;
 use crate::feature::Values;
 use crate::field::{Field, Scalar, ShortText};
@@ -91,7 +89,7 @@ impl Values for TcpValues {
     #[inline(always)]
     fn value(&self, index: usize) -> Scalar<'_> {
         if index == 11 {
-            return self.history().map_or(Scalar::Absent, Scalar::Word);
+            return self.history.as_ref().map_or(Scalar::Absent, |text| Scalar::Ascii(text.as_bytes()));
         }
         let Some(tcp) = &self.tcp else { return Scalar::Absent };
         let (src, dst) = (&tcp.src, &tcp.dst);
@@ -100,9 +98,9 @@ impl Values for TcpValues {
             tcp.handshake.map_or(Scalar::Absent, |times| Scalar::Micros(part(times)))
         };
         match index {
-            0 => Scalar::Word(word(src.flags | dst.flags)),
-            1 => Scalar::Word(word(src.flags)),
-            2 => Scalar::Word(word(dst.flags)),
+            0 => word(src.flags | dst.flags),
+            1 => word(src.flags),
+            2 => word(dst.flags),
             3 => Scalar::U64(syn),
             4 => Scalar::U64(ack),
             5 => Scalar::U64(psh),
@@ -133,9 +131,17 @@ impl Values for TcpValues {
 }
 
 /// Returns the six characters of `TcpFlags::sapruf`.
-fn word(flags: TcpFlags) -> &'static str {
-    WORDS[usize::from(flags.0 & 0x3F)].as_str()
+#[inline(always)]
+fn word(flags: TcpFlags) -> Scalar<'static> {
+    Scalar::Ascii(WORDS[usize::from(flags.0 & 0x3F)].as_bytes())
 }
 
-static WORDS: LazyLock<[ShortText<6>; 64]> =
-    LazyLock::new(|| std::array::from_fn(|bits| TcpFlags(bits as u16).sapruf()));
+static WORDS: [ShortText<6>; 64] = {
+    let mut words = [ShortText::new(); 64];
+    let mut bits = 0;
+    while bits < words.len() {
+        words[bits] = TcpFlags(bits as u16).sapruf();
+        bits += 1;
+    }
+    words
+};

@@ -214,3 +214,30 @@ proptest! {
         prop_assert!(same(&read, &reference), "{read}\n{reference}");
     }
 }
+
+#[test]
+fn every_place_writes_its_column() {
+    let mut flows = [sample::tcp(), sample::dns("www.example.org"), sample::icmp6(), sample::udp6()];
+    sample::labels(&mut flows[3]).interface = Some("eth0".into());
+    (flows[2].slice, flows[2].is_final) = (2, true);
+    for (place, column) in Column::all().iter().enumerate() {
+        assert_eq!(column.place(), Some(place));
+        let named = Named::new(column);
+        assert!(place < BY_PLACE.len() && Prefix::new(&named.name).is_some(), "{}", column.field.name);
+        for flow in &flows {
+            let (mut line, mut any) = (Line::new(), Vec::new());
+            (named.write)(&mut line, &named, flow);
+            named.append(&mut any, flow);
+            assert_eq!(line.whole(), Some(&any[..]));
+        }
+    }
+}
+
+#[test]
+fn a_line_may_be_of_any_length() {
+    for length in [16_300, 16_350, 16_384, 40_000] {
+        let query = "q".repeat(length);
+        let line = line("src_port,dns_query,dst_port", &sample::dns(&query));
+        assert_eq!(line, format!(r#"{{"src_port":54585,"dns_query":"{query}","dst_port":53}}"#));
+    }
+}
