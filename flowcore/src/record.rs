@@ -110,7 +110,7 @@ pub struct FlowRecord {
     /// The application protocol, where it is known.
     pub app: Option<App>,
     /// What the protocol parsers found.
-    pub l7: Option<Box<L7Facts>>,
+    pub l7: L7Facts,
     /// Why the record was written.
     pub end_reason: EndReason,
     /// Which rule said who is src.
@@ -411,14 +411,11 @@ impl FlowRecord {
             19 => Value::Scalar(self.app.map_or(Scalar::Absent, |app| Scalar::Word(app.name()))),
             20 => number(self.dscp),
             21 => {
-                let first = self.l7.as_deref().and_then(|l7| l7.dns.iter().find_map(Transaction::query));
+                let first = self.l7.dns.iter().find_map(Transaction::query);
                 Value::Scalar(first.map_or(Scalar::Absent, Scalar::Text))
             }
-            22 => Value::Dns(self.l7.as_deref().map(|l7| l7.dns.as_slice()).unwrap_or_default()),
-            23 => match self.l7.as_deref() {
-                Some(l7) if l7.dns_truncated => Value::Scalar(Scalar::Bool(true)),
-                _ => Value::Scalar(Scalar::Absent),
-            },
+            22 => Value::Dns(&self.l7.dns),
+            23 => Value::Scalar(if self.l7.dns_truncated { Scalar::Bool(true) } else { Scalar::Absent }),
             24 => word(self.end_reason.name()),
             25 => number(self.end_reason.ipfix()),
             26 => optional(self.was_cut().then_some(self.slice)),

@@ -143,10 +143,12 @@ impl Conversation {
     }
 
     /// Takes out what the slice that ends now has to say; `last` says that no slice follows.
-    pub fn finish(&mut self, last: bool) -> Option<Box<L7Facts>> {
+    pub fn finish(&mut self, last: bool) -> L7Facts {
         let mut facts = L7Facts::default();
-        self.state.as_mut()?.finish(last, &mut facts);
-        (facts != L7Facts::default()).then(|| Box::new(facts))
+        if let Some(state) = &mut self.state {
+            state.finish(last, &mut facts);
+        }
+        facts
     }
 
     /// Returns how many bytes are held outside.

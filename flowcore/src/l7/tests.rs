@@ -84,7 +84,7 @@ impl Flow {
     }
 
     pub(super) fn finish(&mut self, last: bool) -> L7Facts {
-        self.conversation.finish(last).map(|facts| *facts).unwrap_or_default()
+        self.conversation.finish(last)
     }
 
     /// Returns whole, partial and refused messages.

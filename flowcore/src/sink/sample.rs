@@ -35,7 +35,7 @@ pub(super) fn dns(query: &str) -> FlowRecord {
     );
     flow.app = Some(App::Dns);
     let transaction = Transaction::new(4711, query);
-    flow.l7 = Some(Box::new(L7Facts { dns: vec![transaction], dns_truncated: false }));
+    flow.l7 = L7Facts { dns: vec![transaction], dns_truncated: false };
     flow
 }
 
@@ -110,7 +110,7 @@ fn flow(tuple: FiveTuple, packets: &[(Dir, i64, u32, Option<TcpFlags>)]) -> Flow
         dscp: 0,
         features: features.finish(),
         app: None,
-        l7: None,
+        l7: L7Facts::default(),
         end_reason: EndReason::Eof,
         orientation: Orientation::First,
         slice: 0,

@@ -193,7 +193,7 @@ impl Info {
             gap(out);
             field(out, column, flow);
         }
-        let more = flow.l7.as_deref().map_or(0, |facts| facts.dns.len().saturating_sub(1));
+        let more = flow.l7.dns.len().saturating_sub(1);
         // Writing to a Vec cannot fail.
         if more > 0 {
             _ = write!(out, " (+{more})");
