@@ -1,0 +1,249 @@
+//! The records: what flowcap writes (record.md is the contract of names, types and units).
+#![forbid(unsafe_code)]
+
+mod column;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::reasons;
+use crate::feature::{CommunityId, FeatureValues, Values};
+use crate::field::{Field, Scalar};
+use crate::key::{End, FlowKey};
+use crate::l7::{App, L7Facts};
+use crate::packet::Labels;
+use crate::time::{TableTime, Timestamp};
+
+pub use column::{Column, Value};
+
+reasons! {
+    /// Why a flow's record was written.
+    EndReason {
+        /// Silent for longer than its idle timeout.
+        Idle = "idle",
+        /// Cut by the active timeout; the flow goes on in the next slice.
+        Active = "active",
+        /// Both sides sent FIN.
+        Fin = "fin",
+        /// A side sent RST.
+        Rst = "rst",
+        /// A new connection took the same key.
+        Reuse = "reuse",
+        /// The input ended, or its time jumped back.
+        Eof = "eof",
+        /// The program was stopped.
+        Shutdown = "shutdown",
+        /// The table was full.
+        Resource = "resource",
+    }
+}
+
+impl EndReason {
+    /// Returns the flowEndReason of IPFIX (IE 136).
+    pub const fn ipfix(self) -> u8 {
+        match self {
+            EndReason::Idle => 1,
+            EndReason::Active => 2,
+            EndReason::Fin | EndReason::Rst | EndReason::Reuse => 3,
+            EndReason::Eof | EndReason::Shutdown => 4,
+            EndReason::Resource => 5,
+        }
+    }
+}
+
+/// Which rule said who the initiator is; the earlier one is the better one (definitions.md, "Direction").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Orientation {
+    /// It sent a SYN without ACK.
+    Syn,
+    /// It received a SYN-ACK.
+    SynAck,
+    /// As in the flow's previous slice.
+    Carried,
+    /// Its payload is a client's.
+    App,
+    /// Only the other end's port is a service's.
+    Port,
+    /// The other end is a multicast or broadcast address.
+    Multicast,
+    /// It sent the first packet.
+    First,
+}
+
+impl Orientation {
+    /// Returns the name that stands in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Orientation::Syn => "syn",
+            Orientation::SynAck => "syn_ack",
+            Orientation::Carried => "carried",
+            Orientation::App => "app",
+            Orientation::Port => "port",
+            Orientation::Multicast => "multicast",
+            Orientation::First => "first",
+        }
+    }
+}
+
+/// One flow, or one slice of it: what a line of output is made of.
+#[derive(Clone, Debug)]
+pub struct FlowRecord {
+    /// A stable hash of key and first time, below 2^53; the same in every slice.
+    pub flow_id: u64,
+    /// The flow's key.
+    pub key: FlowKey,
+    /// Which end of the key is the initiator.
+    pub src: End,
+    /// Community ID.
+    pub community_id: CommunityId,
+    /// The smallest packet time of this record.
+    pub first: Timestamp,
+    /// The largest packet time of this record.
+    pub last: Timestamp,
+    /// Labels of the first packet; none where there are none.
+    pub labels: Option<Arc<Labels>>,
+    /// ICMP type and code of the first packet.
+    pub icmp: Option<(u8, u8)>,
+    /// DSCP of the first packet.
+    pub dscp: u8,
+    /// The per-flow numbers.
+    pub features: FeatureValues,
+    /// The application protocol, where it is known.
+    pub app: Option<App>,
+    /// What the protocol parsers found.
+    pub l7: L7Facts,
+    /// Why the record was written.
+    pub end_reason: EndReason,
+    /// Which rule said who is src.
+    pub orientation: Orientation,
+    /// 0, 1, 2 … for the records of a flow that the active timeout cut.
+    pub slice: u32,
+    /// No slice of this flow follows.
+    pub is_final: bool,
+    /// The table time at which it was due; with flow_id and slice it gives the order of replay.
+    pub due: TableTime,
+    /// Values of a feature that was added from outside (see [`Column::added`]).
+    pub extra: Option<Arc<dyn AddedValues>>,
+}
+
+/// The values of a feature that was added from outside.
+pub trait AddedValues: Send + Sync + std::fmt::Debug {
+    /// Returns the fields.
+    fn fields(&self) -> &'static [Field];
+    /// Returns the value of the field at `index`.
+    fn value(&self, index: usize) -> Scalar<'_>;
+}
+
+impl<V: Values> AddedValues for V {
+    fn fields(&self) -> &'static [Field] {
+        V::FIELDS
+    }
+
+    fn value(&self, index: usize) -> Scalar<'_> {
+        Values::value(self, index)
+    }
+}
+
+/// The meter's own counters (record.md, type "stats"): written at intervals and at the end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StatsRecord {
+    /// When it was written.
+    pub timestamp: Timestamp,
+    /// Seconds since the meter started.
+    pub uptime: f64,
+    /// Packets read.
+    pub packets: u64,
+    /// Wire bytes of the packets read.
+    pub bytes: u64,
+    /// Packets that the kernel's filter accepted.
+    pub kernel_received: u64,
+    /// Packets that the kernel had no room for.
+    pub kernel_dropped: u64,
+    /// Packets that the interface dropped.
+    pub interface_dropped: u64,
+    /// Packets that the pipeline had no room for; live only.
+    pub queue_dropped: u64,
+    /// Wire bytes of those.
+    pub queue_dropped_bytes: u64,
+    /// Packets of files that the filter expression did not let through; not among `packets`.
+    pub filtered: u64,
+    /// Packets without a flow, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Wire bytes of the packets without a flow.
+    pub dropped_bytes: u64,
+    /// Packets with a flow in which decoding stopped early, by reason.
+    pub stopped: BTreeMap<&'static str, u64>,
+    /// Packets that carried no time.
+    pub packets_without_time: u64,
+    /// Packets older than one before them.
+    pub packets_out_of_order: u64,
+    /// Times that were clamped to what can be held.
+    pub times_clamped: u64,
+    /// Steps back in time by more than the largest idle timeout.
+    pub time_jumps: u64,
+    /// Fragments that wait for the first one of their datagram.
+    pub fragments_held: u64,
+    /// Wire bytes of those.
+    pub fragments_held_bytes: u64,
+    /// Fragments that were held and had to make room.
+    pub fragments_evicted: u64,
+    /// Datagrams whose fragments were forgotten to make room.
+    pub datagrams_evicted: u64,
+    /// Fragments whose first one never came.
+    pub fragments_expired: u64,
+    /// Fragments that overlapped bytes already there.
+    pub fragments_overlapping: u64,
+    /// Packets that flows have counted.
+    pub flow_packets: u64,
+    /// Wire bytes that flows have counted.
+    pub flow_bytes: u64,
+    /// Flows in the table.
+    pub flows_active: u64,
+    /// Packets of the flows in the table, slices already written left out.
+    pub flows_active_packets: u64,
+    /// Wire bytes of the flows in the table, slices already written left out.
+    pub flows_active_bytes: u64,
+    /// Flows ever opened.
+    pub flows_opened: u64,
+    /// Records by end reason.
+    pub records: BTreeMap<&'static str, u64>,
+    /// Packets in those records.
+    pub record_packets: u64,
+    /// Wire bytes in those records.
+    pub record_bytes: u64,
+    /// DNS messages read whole.
+    pub dns_whole: u64,
+    /// DNS messages read in part.
+    pub dns_partial: u64,
+    /// What was no DNS message on a DNS port, by reason.
+    pub dns_refused: BTreeMap<&'static str, u64>,
+    /// What became of the records, for each sink.
+    pub sinks: Vec<SinkStats>,
+    /// Bytes held for flows: states, payload, parsers.
+    pub memory_bytes: u64,
+}
+
+/// What became of the records that went to a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SinkStats {
+    /// The destination as the user named it.
+    pub to: String,
+    /// Records given to it.
+    pub records: u64,
+    /// Records written.
+    pub written: u64,
+    /// Records that could not be written.
+    pub failed: u64,
+}
+
+/// A record of any type, on its way to a sink.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Record<'a> {
+    /// A flow, or a slice of one.
+    Flow(&'a FlowRecord),
+    /// The meter's own counters.
+    Stats(&'a StatsRecord),
+}
