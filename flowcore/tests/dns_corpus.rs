@@ -405,7 +405,7 @@ fn ours(bytes: &[u8]) -> (L7Counts, L7Facts) {
     let (mut conversation, mut counts) = (Conversation::default(), L7Counts::default());
     conversation.read(&packet, Dir::Fwd, &mut counts);
     assert!(conversation.heap_bytes() <= 4096);
-    (counts, conversation.finish(true).map(|facts| *facts).unwrap_or_default())
+    (counts, conversation.finish(true))
 }
 
 /// Returns the UDP messages of the corpus on DNS ports.
@@ -446,7 +446,7 @@ fn read(path: &Path) -> Vec<Read> {
         let mut counts = L7Counts::default();
         let dir = if packet.sender == End::Low { Dir::Fwd } else { Dir::Rev };
         conversation.read(packet, dir, &mut counts);
-        let facts = conversation.finish(true).map(|facts| *facts).unwrap_or_default();
+        let facts = conversation.finish(true);
         found.push(Read {
             number,
             dns: facts.dns,
