@@ -39,9 +39,7 @@ fn read(protocol: u8, segment: &[u8]) {
         conversation.read(&packet, Dir::Rev, &mut counts);
     });
     assert!(conversation.heap_bytes() <= 256 << 10);
-    if let Some(facts) = conversation.finish(true) {
-        for transaction in facts.dns {
-            assert!(transaction.query().is_none_or(|query| query.len() <= 4 * 255));
-        }
+    for transaction in conversation.finish(true).dns {
+        assert!(transaction.query().is_none_or(|query| query.len() <= 4 * 255));
     }
 }
