@@ -179,6 +179,30 @@ fn many_flows_that_end_at_once_keep_their_order() {
     assert!(one.len() > 20_000 && one == three);
 }
 
+/// One connection, reset and opened again without end in a moment: all its records are one shard's, and the other
+/// shards, without packets, cannot say how far they are.
+#[test]
+fn one_shard_may_have_all_the_records() {
+    let mut frames: Vec<(i64, Vec<u8>)> = Vec::new();
+    for n in 0..20_000u32 {
+        for (flags, ports) in [(2, [40_000u16, 80]), (0x14, [80, 40_000])] {
+            let mut frame = vec![0; 12];
+            frame.extend([0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
+            let host = |port| [10, 0, 0, if port == 80 { 2 } else { 1 }];
+            ports.iter().for_each(|&port| frame.extend(host(port)));
+            ports.iter().for_each(|port| frame.extend(port.to_be_bytes()));
+            frame.extend(n.to_be_bytes());
+            frame.extend([0, 0, 0, 0, 0x50, flags, 4, 0, 0, 0, 0, 0]);
+            frames.push((i64::from(n), frame));
+        }
+    }
+    let (one, summary) = replay(&frames, 1);
+    assert_eq!((one.len(), summary.stats.records["rst"]), (20_000, 20_000));
+    for shards in [2, 3] {
+        assert!(replay(&frames, shards).0 == one, "{shards} shards");
+    }
+}
+
 #[test]
 fn a_slow_sink_stalls_replay_and_loses_nothing() {
     let kept = Kept { pause: Duration::from_micros(300), ..Kept::default() };

@@ -1,8 +1,9 @@
 //! The merge: what the shards write, in the one order of replay.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 use crate::record::FlowRecord;
 use crate::table::TableCounts;
@@ -10,9 +11,13 @@ use crate::time::TableTime;
 
 /// Takes records from all shards and returns them in the order of replay (definitions.md).
 ///
-/// A record leaves once no shard can still write an earlier one.
+/// A record leaves once no shard can still write an earlier one. A shard without input cannot say so, and where the
+/// reader waits for another shard, that one for the merge, and the merge for the first, the merge takes more in than
+/// it can use yet. That has a limit, beyond which records leave early.
 pub struct Merge {
     shards: Vec<Shard>,
+    /// Records in all chunks ahead.
+    ahead: usize,
     panicked: bool,
 }
 
@@ -64,6 +69,8 @@ struct Shard {
     give_back: Sender<Vec<FlowRecord>>,
     records: Vec<FlowRecord>,
     next: usize,
+    /// Chunks that were taken in before their turn.
+    ahead: VecDeque<Chunk>,
     settled: TableTime,
     reports: VecDeque<ShardReport>,
     ended: bool,
@@ -79,11 +86,12 @@ impl Merge {
             give_back,
             records: Vec::new(),
             next: 0,
+            ahead: VecDeque::new(),
             settled: TableTime::START,
             reports: VecDeque::new(),
             ended: false,
         });
-        Merge { shards: shards.collect(), panicked: false }
+        Merge { shards: shards.collect(), ahead: 0, panicked: false }
     }
 
     /// Returns what comes next; waits for it after a [`Merged::Pause`]. `None` once all shards have stopped.
@@ -97,20 +105,52 @@ impl Merge {
             let first = places.filter_map(|(nth, shard)| Some((shard.place()?, nth))).min();
             let ((_, is_record, ..), nth) = first?;
             if is_record {
-                let shard = &mut self.shards[nth];
-                shard.next += 1;
-                return Some(Merged::Record(&shard.records[shard.next - 1]));
+                return Some(self.shards[nth].record());
             }
+            let early = if self.ahead > MOST_AHEAD { self.first_record() } else { None };
             let shard = &mut self.shards[nth];
-            let chunk = match shard.output.try_recv() {
-                Err(TryRecvError::Empty) if !wait => return Some(Merged::Pause),
-                Err(TryRecvError::Empty) => shard.output.recv().ok(),
-                Ok(chunk) => Some(chunk),
-                Err(TryRecvError::Disconnected) => None,
+            let chunk = match shard.ahead.pop_front() {
+                Some(chunk) => {
+                    self.ahead -= chunk.records.len();
+                    Ok(chunk)
+                }
+                None => match shard.output.try_recv() {
+                    Err(TryRecvError::Empty) if !wait => return Some(Merged::Pause),
+                    Err(TryRecvError::Empty) if let Some(nth) = early => {
+                        return Some(self.shards[nth].record());
+                    }
+                    Err(TryRecvError::Empty) => shard.output.recv_timeout(PATIENCE),
+                    Ok(chunk) => Ok(chunk),
+                    Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+                },
             };
-            wait = false;
-            self.panicked |= shard.take(chunk);
+            match chunk {
+                Err(RecvTimeoutError::Timeout) => self.look_ahead(),
+                chunk => {
+                    wait = false;
+                    self.panicked |= shard.take(chunk.ok());
+                }
+            }
         }
+    }
+
+    /// Takes in what shards wait with, so that they can go on.
+    fn look_ahead(&mut self) {
+        for shard in self.shards.iter_mut().filter(|shard| shard.output.is_full()) {
+            for chunk in shard.output.try_iter() {
+                self.ahead += chunk.records.len();
+                shard.ahead.push_back(chunk);
+            }
+        }
+    }
+
+    /// Returns the shard with the first record that is here, whatever may still come.
+    fn first_record(&self) -> Option<usize> {
+        let places = self.shards.iter().enumerate();
+        places
+            .filter_map(|(nth, shard)| Some((shard.place().filter(|place| place.1)?, nth)))
+            .min()
+            .map(|first| first.1)
     }
 
     /// Takes the next report that all shards made under the same number; what only some made is left out.
@@ -134,6 +174,12 @@ impl Merge {
 }
 
 impl Shard {
+    /// Hands out the next record.
+    fn record(&mut self) -> Merged<'_> {
+        self.next += 1;
+        Merged::Record(&self.records[self.next - 1])
+    }
+
     /// Returns where the next record stands, or the earliest place where one may.
     fn place(&self) -> Option<Place> {
         match self.records.get(self.next) {
@@ -159,3 +205,8 @@ impl Shard {
         chunk.panicked
     }
 }
+
+/// How long to wait for a shard before looking at whether others wait for the merge.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// Records that are held while a shard has not passed their time: some 200 MB.
+const MOST_AHEAD: usize = 1 << 18;

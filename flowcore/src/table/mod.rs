@@ -248,6 +248,10 @@ impl<X: Feature> FlowTable<X> {
             self.started = true;
         }
         self.now = now;
+        // Where the wheel would have to turn far, flows that are opened now could not be parked where they belong.
+        if slot_of(now.time.as_nanos()) > self.wheel.far() {
+            self.sweep(usize::MAX, out);
+        }
     }
 
     fn open(&mut self, packet: &Packet<'_>, tag: KeyTag, out: &mut impl FnMut(FlowRecord)) {

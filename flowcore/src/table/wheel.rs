@@ -36,6 +36,12 @@ impl Wheel {
         self.cursor
     }
 
+    /// Returns the slot that is half the wheel's reach away.
+    #[inline]
+    pub(super) fn far(&self) -> i64 {
+        self.cursor.saturating_add(SLOTS as i64 / 2)
+    }
+
     /// Forgets all flows.
     pub(super) fn clear(&mut self) {
         self.links = Links::default();

@@ -234,7 +234,7 @@ fn sum_of_parts(parts: &[[u32; 256]; 4]) -> [u32; 256] {
 }
 
 /// Bytes that are kept as they are: enough for a question and its answer, and to fill a block of memory.
-const SHORT: usize = 94;
+const SHORT: usize = 126;
 pub(super) const LONG: usize = 254;
 
 /// Bytes of a direction from which on its counts are parted, which takes four times the memory.

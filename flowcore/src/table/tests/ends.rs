@@ -201,3 +201,18 @@ fn a_packet_with_a_wrong_checksum_counts_and_ends_nothing() {
     assert_eq!(reasons(&records), [("eof", 5)]);
     assert_eq!(records[0].orientation.name(), "first");
 }
+
+/// A table that was told the time of 1970 before the first packet came turns its wheel at once, and not slot by slot
+/// with every flow.
+#[test]
+fn time_may_leap_by_decades_between_packets() {
+    let mut bench = Bench::with_idle(30);
+    let decade = 315_360_000_000;
+    for (nth, millis) in [0, 5 * decade, 10 * decade].into_iter().enumerate() {
+        let now = TableTime { epoch: 0, time: at(millis) };
+        bench.table.expire_some(now, 1, |record| bench.out.push(record));
+        (0..3000).for_each(|n| bench.shoot_in_a_batch(&Shot { sport: n, ..udp(millis + 1) }));
+        assert_eq!((bench.table.len(), bench.out.len()), (3000, nth * 3000));
+    }
+    assert_eq!(bench.end().len(), 9000);
+}

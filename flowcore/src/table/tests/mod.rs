@@ -84,6 +84,17 @@ impl Bench {
     }
 
     fn shoot(&mut self, shot: &Shot) {
+        self.aim(shot, |table, packet, out| table.ingest(packet, |record| out.push(record)));
+    }
+
+    fn shoot_in_a_batch(&mut self, shot: &Shot) {
+        self.aim(shot, |table, packet, out| {
+            let tag = table.store.tag(&packet.key);
+            table.ingest_all([tag], [*packet], |record| out.push(record));
+        });
+    }
+
+    fn aim(&mut self, shot: &Shot, shoot: impl FnOnce(&mut FlowTable, &Packet<'_>, &mut Vec<FlowRecord>)) {
         let (time, table_time) = self.clock.observe(Some(at(shot.millis)));
         let addr = |host| AddrWords::v4(Ipv4Addr::new(10, 0, 0, host).octets());
         let (key, sender) = FlowKey::new(
@@ -120,7 +131,7 @@ impl Bench {
         };
         let message = Some(Message { bytes: shot.payload, seq: shot.seq, complete: true });
         let packet = Packet { facts: &facts, payload: shot.payload, message, labels: &Labels::default() };
-        self.table.ingest(&packet, |record| self.out.push(record));
+        shoot(&mut self.table, &packet, &mut self.out);
     }
 
     /// Shoots all, ends the input, returns the records.
