@@ -14,7 +14,7 @@ pub struct TableOptions {
     pub active: Option<Duration>,
     /// How many flows are held at most; the next one pushes another out. Default 1,000,000.
     ///
-    /// A flow costs 320 to 850 bytes, 2 KiB more where its payload needs a histogram, and 8 KiB from 16 KiB of payload on.
+    /// A flow costs 320 to 850 bytes, 2 KiB more where its payload needs a histogram, and 8 KiB from 64 KiB of payload on.
     pub max_flows: usize,
     /// How many bytes states, payload and parsers may take together. Default 2 GB.
     pub max_memory: u64,

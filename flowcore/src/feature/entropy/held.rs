@@ -238,7 +238,7 @@ const SHORT: usize = 126;
 pub(super) const LONG: usize = 254;
 
 /// Bytes of a direction from which on its counts are parted, which takes four times the memory.
-const MANY: u64 = 16 << 10;
+const MANY: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
