@@ -229,6 +229,10 @@ pub struct Labels {
     pub interface: Option<Arc<str>>,
 }
 
+/// Nothing around the IP header.
+pub(crate) static NO_LABELS: Labels =
+    Labels { vlans: Vec::new(), mpls: Vec::new(), tunnels: Vec::new(), interface: None };
+
 impl Labels {
     /// Tells whether there is nothing to say.
     #[inline]

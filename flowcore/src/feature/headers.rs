@@ -5,7 +5,7 @@
 
 use super::{Feature, States, Volume, VolumeValues};
 use crate::key::{AddrWords, Dir, End, FlowKey, Proto, TunnelKey, VlanStack};
-use crate::packet::{Facts, Fragment, Labels, Packet, TcpFacts, TcpFlags};
+use crate::packet::{Facts, Fragment, NO_LABELS, Packet, TcpFacts, TcpFlags};
 use crate::time::{TableTime, Timestamp};
 
 /// What the features that look at headers know of a flow.
@@ -182,6 +182,3 @@ impl Kept {
 const TCP: u8 = 1;
 const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 4;
-
-static NO_LABELS: Labels =
-    Labels { vlans: Vec::new(), mpls: Vec::new(), tunnels: Vec::new(), interface: None };

@@ -3,7 +3,7 @@
 use crate::feature::{FeatureOptions, FeatureValues, Features, Values};
 use crate::field::Scalar;
 use crate::key::{Dir, End, FlowKey, Proto, TunnelKey, VlanStack};
-use crate::packet::{Facts, Fragment, Labels, Message, Packet, TcpFacts, TcpFlags};
+use crate::packet::{Facts, Fragment, Message, NO_LABELS, Packet, TcpFacts, TcpFlags};
 use crate::time::{TableTime, Timestamp};
 
 /// A packet and the direction that the flow has it in.
@@ -153,6 +153,3 @@ fn show(value: Scalar<'_>) -> String {
         other => format!("{other:?}"),
     }
 }
-
-static NO_LABELS: Labels =
-    Labels { vlans: Vec::new(), mpls: Vec::new(), tunnels: Vec::new(), interface: None };

@@ -119,7 +119,7 @@ impl Column {
 
     /// Returns the place of this column among [`Column::all`], none of one that was added.
     pub(crate) fn place(&self) -> Option<usize> {
-        (0..Column::all().len()).find(|&place| From::nth(place) == self.from)
+        Column::all().iter().position(|column| column.from == self.from)
     }
 
     /// Returns the value of the column at a place that is known when it is compiled, and with it where the value is.

@@ -1,6 +1,6 @@
 //! A batch of packets on its way to a shard: facts in rows, payload bytes in one arena, all reused.
 
-use crate::packet::{Facts, Labels, Message, Packet};
+use crate::packet::{Facts, Labels, Message, NO_LABELS, Packet};
 use crate::table::KeyTag;
 use crate::time::TableTime;
 
@@ -11,7 +11,6 @@ pub(super) struct Batch {
     /// Distinct runs of labels; those beyond `labels_used` are kept for their memory.
     labels: Vec<Labels>,
     labels_used: usize,
-    no_labels: Labels,
     /// Table time after the last packet.
     pub(super) now: TableTime,
     /// The shard is to report its counters after this batch, under this number.
@@ -47,7 +46,6 @@ impl Batch {
             bytes: Vec::with_capacity(MOST_BYTES + 2048),
             labels: Vec::new(),
             labels_used: 0,
-            no_labels: Labels::default(),
             now: TableTime::default(),
             report: None,
         }
@@ -84,7 +82,7 @@ impl Batch {
                 complete: message.complete,
             }),
             labels: match row.labels {
-                0 => &self.no_labels,
+                0 => &NO_LABELS,
                 nth => &self.labels[nth as usize - 1],
             },
         })

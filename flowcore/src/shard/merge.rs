@@ -101,13 +101,11 @@ impl Merge {
             if let Some(reports) = self.common_report() {
                 return Some(Merged::Report(reports));
             }
-            let places = self.shards.iter().enumerate();
-            let first = places.filter_map(|(nth, shard)| Some((shard.place()?, nth))).min();
-            let ((_, is_record, ..), nth) = first?;
+            let ((_, is_record, ..), nth) = self.first(|_| true)?;
             if is_record {
                 return Some(self.shards[nth].record());
             }
-            let early = if self.ahead > MOST_AHEAD { self.first_record() } else { None };
+            let early = if self.ahead > MOST_AHEAD { self.first(|place| place.1) } else { None };
             let shard = &mut self.shards[nth];
             let chunk = match shard.ahead.pop_front() {
                 Some(chunk) => {
@@ -116,7 +114,7 @@ impl Merge {
                 }
                 None => match shard.output.try_recv() {
                     Err(TryRecvError::Empty) if !wait => return Some(Merged::Pause),
-                    Err(TryRecvError::Empty) if let Some(nth) = early => {
+                    Err(TryRecvError::Empty) if let Some((_, nth)) = early => {
                         return Some(self.shards[nth].record());
                     }
                     Err(TryRecvError::Empty) => shard.output.recv_timeout(PATIENCE),
@@ -144,13 +142,10 @@ impl Merge {
         }
     }
 
-    /// Returns the shard with the first record that is here, whatever may still come.
-    fn first_record(&self) -> Option<usize> {
+    /// Returns the first of the shards' places that may be taken, and its shard.
+    fn first(&self, may: impl Fn(&Place) -> bool) -> Option<(Place, usize)> {
         let places = self.shards.iter().enumerate();
-        places
-            .filter_map(|(nth, shard)| Some((shard.place().filter(|place| place.1)?, nth)))
-            .min()
-            .map(|first| first.1)
+        places.filter_map(|(nth, shard)| Some((shard.place().filter(&may)?, nth))).min()
     }
 
     /// Takes the next report that all shards made under the same number; what only some made is left out.

@@ -165,7 +165,7 @@ impl Router {
     /// waits in turn for one that was not told the time.
     fn flush(&mut self) {
         let mut late = Vec::new();
-        for lane in &mut self.lanes {
+        for (nth, lane) in self.lanes.iter_mut().enumerate() {
             let mut batch = lane.emptied.try_recv().unwrap_or_else(|_| Batch::new());
             std::mem::swap(&mut batch, &mut lane.batch);
             batch.now = self.now;
@@ -179,21 +179,20 @@ impl Router {
                 {
                     lane.batch = batch;
                 }
-                Err(TrySendError::Full(input)) => late.push((lane.to_shard.clone(), input)),
+                Err(TrySendError::Full(input)) => late.push((nth, input)),
                 Err(TrySendError::Disconnected(Input::End(_))) => {}
             }
         }
-        for (to_shard, input) in late {
+        for (nth, input) in late {
+            let lane = &mut self.lanes[nth];
             if self.when_full == WhenFull::Wait {
                 // A shard that is gone has panicked; the merge reports that.
-                let _ = to_shard.send(input);
-            } else if let Err(refused) = to_shard.send_timeout(input, PATIENCE)
+                let _ = lane.to_shard.send(input);
+            } else if let Err(refused) = lane.to_shard.send_timeout(input, PATIENCE)
                 && let Input::Batch(batch) = refused.into_inner()
             {
                 self.dropped.count(&batch);
-                if let Some(number) = batch.report {
-                    self.lanes.iter_mut().for_each(|lane| lane.batch.report = Some(number));
-                }
+                lane.batch.report = batch.report;
             }
         }
     }

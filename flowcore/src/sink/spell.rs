@@ -122,32 +122,30 @@ pub(super) fn time(out: &mut impl Append, time: Timestamp) {
 /// Appends nanoseconds as seconds, exactly: `1.2`, `0.0`, `0.000000001`.
 #[inline(always)]
 pub(super) fn seconds(out: &mut impl Append, nanos: u64) {
-    // Long numbers apart: a call on the way makes also those who do not make it save registers.
-    #[inline(never)]
-    fn long(out: &mut impl Append, nanos: u64) {
-        integer(out, nanos / 1_000_000_000);
-        digits::nine_decimals(out, nanos % 1_000_000_000);
-    }
-    if nanos >= 1_000_000 * 1_000_000_000 {
-        return long(out, nanos);
-    }
-    integer(out, nanos / 1_000_000_000);
-    digits::nine_decimals(out, nanos % 1_000_000_000);
+    decimal(out, nanos / 1_000_000_000, |out| digits::nine_decimals(out, nanos % 1_000_000_000));
 }
 
 /// Appends nanoseconds as microseconds, with three decimals: `1.200`.
 #[inline(always)]
 pub(super) fn micros(out: &mut impl Append, nanos: u64) {
+    decimal(out, nanos / 1_000, |out| digits::three_decimals(out, nanos % 1_000));
+}
+
+/// Appends a whole number and its decimals.
+///
+/// Long numbers apart: a call on the way makes also those who do not make it save registers.
+#[inline(always)]
+fn decimal<A: Append>(out: &mut A, whole: u64, decimals: impl FnOnce(&mut A)) {
     #[inline(never)]
-    fn long(out: &mut impl Append, nanos: u64) {
-        integer(out, nanos / 1_000);
-        digits::three_decimals(out, nanos % 1_000);
+    fn long<A: Append>(out: &mut A, whole: u64, decimals: impl FnOnce(&mut A)) {
+        integer(out, whole);
+        decimals(out);
     }
-    if nanos >= 1_000_000 * 1_000 {
-        return long(out, nanos);
+    if whole >= 1_000_000 {
+        return long(out, whole, decimals);
     }
-    integer(out, nanos / 1_000);
-    digits::three_decimals(out, nanos % 1_000);
+    integer(out, whole);
+    decimals(out);
 }
 
 /// Appends a number rounded to six decimals: `7.95`, `8.0`; NaN and infinities, which never get here, as `null`.

@@ -132,11 +132,11 @@ impl<const ROOM: usize> Few<ROOM> {
     #[inline]
     fn add(&mut self, bytes: &[u8], at: usize) -> bool {
         let [src, dst] = self.taken.map(usize::from);
-        let start = if at == 0 { src } else { (ROOM - dst).wrapping_sub(bytes.len()) };
         if src + dst + bytes.len() > ROOM {
             return false;
         }
-        if let Some(place) = self.bytes.get_mut(start..start.wrapping_add(bytes.len())) {
+        let start = if at == 0 { src } else { ROOM - dst - bytes.len() };
+        if let Some(place) = self.bytes.get_mut(start..start + bytes.len()) {
             place.copy_from_slice(bytes);
         }
         self.taken[at] += bytes.len() as u8;
