@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use flowcap_benches::{Shape, Traffic};
 use flowcore::decode::{DecodeOptions, Decoder};
-use flowcore::record::EndReason;
+use flowcore::record::{EndReason, FlowRecord};
 use flowcore::table::{FlowTable, TableOptions};
 use flowcore::time::{TableTime, Timestamp};
 
@@ -96,7 +96,7 @@ impl Life {
         let mut table = tables.expect("packets");
         assert_eq!((table.len() as u64, table.counts().opened, records), (flows, flows, 0), "{shape:?}");
         life.memory = table.memory();
-        life.end = timed(|| table.drain(EndReason::Eof, |_| records += 1));
+        life.end = timed(|| table.drain(EndReason::Eof, |_: FlowRecord| records += 1));
         assert_eq!((records, table.counts().record_packets), (flows, life.packets), "{shape:?}");
         life
     }
@@ -145,7 +145,7 @@ fn ended_by_packets(table: &mut FlowTable, decoder: &mut Decoder) -> Calls {
     for now in (BEGIN + IDLE - STEP..).step_by(STEP as usize) {
         feed(decoder, Shape::Syns, 1, Some(now), |one| std::mem::swap(&mut packets, one));
         let packet = packets.iter().next().expect("one packet");
-        calls.time(|| table.ingest(&packet, |_| records += 1));
+        calls.time(|| table.ingest(&packet, |_: FlowRecord| records += 1));
         if table.len() == 1 && records == flows {
             return calls;
         }
@@ -159,7 +159,7 @@ fn ended_by_time(table: &mut FlowTable) -> Calls {
     let epoch = table.settled().epoch;
     for now in (BEGIN + IDLE - STEP..).step_by(STEP as usize) {
         let now = TableTime { epoch, time: Timestamp::from_nanos(now) };
-        calls.time(|| _ = table.expire_some(now, 4096, |_| records += 1));
+        calls.time(|| _ = table.expire_some(now, 4096, |_: FlowRecord| records += 1));
         if table.is_empty() && records == flows {
             return calls;
         }

@@ -6,7 +6,7 @@ mod replay;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use flowcap_benches::{Frames, Shape};
-use flowcore::record::EndReason;
+use flowcore::record::{EndReason, FlowRecord};
 use flowcore::table::{FlowTable, TableOptions};
 
 use replay::{Packets, scale};
@@ -38,7 +38,7 @@ fn table(c: &mut Criterion) {
         });
         let (mut table, before) = ingest(FlowTable::new(TableOptions::default()));
         let (open, mut drained) = (table.len(), 0);
-        table.drain(EndReason::Eof, |_| drained += 1);
+        table.drain(EndReason::Eof, |_: FlowRecord| drained += 1);
         assert_eq!((drained, table.counts().opened), (open, (open + before) as u64), "{shape:?}");
     }
     group.finish();
@@ -70,7 +70,7 @@ fn parts(c: &mut Criterion) {
                 now.time = now.time.saturating_add_nanos(3_600_000_000_000);
                 while ended < flows {
                     now.time = now.time.saturating_add_nanos(1_000_000);
-                    table.expire(now, |_| ended += 1);
+                    table.expire(now, |_: FlowRecord| ended += 1);
                 }
                 assert!(table.is_empty());
                 table

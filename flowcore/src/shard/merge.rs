@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 use crate::record::FlowRecord;
-use crate::table::TableCounts;
+use crate::table::{EndedFlow, TableCounts};
 use crate::time::TableTime;
 
 /// Takes records from all shards and returns them in the order of replay (definitions.md).
@@ -48,9 +48,28 @@ pub struct ShardReport {
     pub number: u64,
 }
 
+/// A flow that has ended, or its record: made by whichever thread has less to do.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it becomes the larger one where it lies, in a buffer that is used again"
+)]
+pub(super) enum Outcome {
+    Ended(EndedFlow),
+    Made(FlowRecord),
+}
+
+impl Outcome {
+    fn place(&self) -> (TableTime, u64, u32) {
+        match self {
+            Outcome::Ended(ended) => ended.place(),
+            Outcome::Made(record) => (record.due, record.flow_id, record.slice),
+        }
+    }
+}
+
 /// Records of a shard, and how far it has come.
 pub(super) struct Chunk {
-    pub(super) records: Vec<FlowRecord>,
+    pub(super) records: Vec<Outcome>,
     /// No record due before this will follow.
     pub(super) settled: TableTime,
     pub(super) report: Option<Box<ShardReport>>,
@@ -59,15 +78,15 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    pub(super) fn new(records: Vec<FlowRecord>, settled: TableTime) -> Self {
+    pub(super) fn new(records: Vec<Outcome>, settled: TableTime) -> Self {
         Chunk { records, settled, report: None, panicked: false, last: false }
     }
 }
 
 struct Shard {
     output: Receiver<Chunk>,
-    give_back: Sender<Vec<FlowRecord>>,
-    records: Vec<FlowRecord>,
+    give_back: Sender<Vec<Outcome>>,
+    records: Vec<Outcome>,
     next: usize,
     /// Chunks that were taken in before their turn.
     ahead: VecDeque<Chunk>,
@@ -80,7 +99,7 @@ struct Shard {
 type Place = (TableTime, bool, u64, u32);
 
 impl Merge {
-    pub(super) fn new(outputs: Vec<(Receiver<Chunk>, Sender<Vec<FlowRecord>>)>) -> Self {
+    pub(super) fn new(outputs: Vec<(Receiver<Chunk>, Sender<Vec<Outcome>>)>) -> Self {
         let shards = outputs.into_iter().map(|(output, give_back)| Shard {
             output,
             give_back,
@@ -103,7 +122,7 @@ impl Merge {
             }
             let ((_, is_record, ..), nth) = self.first(|_| true)?;
             if is_record {
-                return Some(self.shards[nth].record());
+                return self.shards[nth].record();
             }
             let early = if self.ahead > MOST_AHEAD { self.first(|place| place.1) } else { None };
             let shard = &mut self.shards[nth];
@@ -115,7 +134,7 @@ impl Merge {
                 None => match shard.output.try_recv() {
                     Err(TryRecvError::Empty) if !wait => return Some(Merged::Pause),
                     Err(TryRecvError::Empty) if let Some((_, nth)) = early => {
-                        return Some(self.shards[nth].record());
+                        return self.shards[nth].record();
                     }
                     Err(TryRecvError::Empty) => shard.output.recv_timeout(PATIENCE),
                     Ok(chunk) => Ok(chunk),
@@ -170,15 +189,22 @@ impl Merge {
 
 impl Shard {
     /// Hands out the next record.
-    fn record(&mut self) -> Merged<'_> {
+    fn record(&mut self) -> Option<Merged<'_>> {
+        let outcome = self.records.get_mut(self.next)?;
         self.next += 1;
-        Merged::Record(&self.records[self.next - 1])
+        if let Outcome::Ended(ended) = outcome {
+            *outcome = Outcome::Made(ended.record());
+        }
+        match outcome {
+            Outcome::Made(record) => Some(Merged::Record(record)),
+            Outcome::Ended(_) => None,
+        }
     }
 
     /// Returns where the next record stands, or the earliest place where one may.
     fn place(&self) -> Option<Place> {
-        match self.records.get(self.next) {
-            Some(record) => Some((record.due, true, record.flow_id, record.slice)),
+        match self.records.get(self.next).map(Outcome::place) {
+            Some((due, flow_id, slice)) => Some((due, true, flow_id, slice)),
             None if self.ended => None,
             None => Some((self.settled, false, 0, 0)),
         }
@@ -190,10 +216,10 @@ impl Shard {
             self.ended = true;
             return true;
         };
-        self.next = 0;
         self.settled = chunk.settled;
         self.ended = chunk.last;
         self.reports.extend(chunk.report.map(|report| *report));
+        self.next = 0;
         let mut old = std::mem::replace(&mut self.records, chunk.records);
         old.clear();
         let _ = self.give_back.try_send(old);

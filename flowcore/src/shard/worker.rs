@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::merge::{Chunk, ShardReport};
+use super::merge::{Chunk, Outcome, ShardReport};
 use super::{Batch, Input, LAST_REPORT, WhenFull};
-use crate::record::{EndReason, FlowRecord};
-use crate::table::{FlowTable, KeyHash, TableOptions};
+use crate::record::EndReason;
+use crate::table::{EndedFlow, FlowTable, KeyHash, TableOptions};
 use crate::time::TableTime;
 
 /// A table and the way out of it.
@@ -21,7 +21,9 @@ pub(super) struct Worker {
 struct Out {
     chunk: Chunk,
     to_merge: Sender<Chunk>,
-    emptied: Receiver<Vec<FlowRecord>>,
+    emptied: Receiver<Vec<Outcome>>,
+    /// The writer has enough to do: the shard makes the records itself.
+    makes_records: bool,
 }
 
 impl Worker {
@@ -30,12 +32,17 @@ impl Worker {
         hash: KeyHash,
         when_full: WhenFull,
         to_merge: Sender<Chunk>,
-        emptied: Receiver<Vec<FlowRecord>>,
+        emptied: Receiver<Vec<Outcome>>,
     ) -> Self {
         Worker {
             table: FlowTable::with_hash(options.clone(), hash),
             when_full,
-            out: Out { chunk: Chunk::new(Vec::new(), TableTime::START), to_merge, emptied },
+            out: Out {
+                chunk: Chunk::new(Vec::new(), TableTime::START),
+                to_merge,
+                emptied,
+                makes_records: false,
+            },
         }
     }
 
@@ -111,8 +118,12 @@ impl Worker {
 
 impl Out {
     #[inline]
-    fn push(&mut self, record: FlowRecord) {
-        self.chunk.records.push(record);
+    fn push(&mut self, mut ended: EndedFlow) {
+        self.chunk.records.push(if self.makes_records {
+            Outcome::Made(ended.record())
+        } else {
+            Outcome::Ended(ended)
+        });
         if self.chunk.records.len() == RECORDS_PER_CHUNK {
             self.send();
         }
@@ -132,6 +143,7 @@ impl Out {
         let next = Chunk::new(records, self.chunk.settled);
         // A merge that is gone wants no more records.
         let _ = self.to_merge.send(std::mem::replace(&mut self.chunk, next));
+        self.makes_records = self.to_merge.len() > 1;
     }
 }
 

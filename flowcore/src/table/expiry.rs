@@ -3,16 +3,17 @@
 use std::cmp::{Ordering, Reverse};
 
 use super::due::Due;
+use super::ended::EndedFlow;
 use super::flow::Flow;
 use super::list::{Links, List};
 use super::wheel::slot_of;
 use super::{AT_ONCE, FlowTable};
 use crate::feature::Feature;
-use crate::record::{EndReason, FlowRecord};
+use crate::record::EndReason;
 use crate::time::{TableTime, Timestamp};
 
 /// A record that others come before; the first one in the order of replay is the greatest.
-pub(super) struct Waiting(Box<FlowRecord>);
+pub(super) struct Waiting(Box<EndedFlow>);
 
 impl<X: Feature> FlowTable<X> {
     /// Tells whether flows or records are left whose time has passed.
@@ -23,14 +24,14 @@ impl<X: Feature> FlowTable<X> {
 
     /// Ends up to `most` flows of the slots that table time has passed.
     #[inline]
-    pub(super) fn sweep(&mut self, most: usize, out: &mut impl FnMut(FlowRecord)) {
+    pub(super) fn sweep(&mut self, most: usize, out: &mut impl FnMut(EndedFlow)) {
         if self.is_behind() {
             self.sweep_slots(most, out);
         }
     }
 
     #[cold]
-    fn sweep_slots(&mut self, mut most: usize, out: &mut impl FnMut(FlowRecord)) {
+    fn sweep_slots(&mut self, mut most: usize, out: &mut impl FnMut(EndedFlow)) {
         let until = slot_of(self.now.time.as_nanos());
         let mut looks = most.saturating_mul(LOOKS);
         while self.wheel.cursor() < until {
@@ -75,7 +76,7 @@ impl<X: Feature> FlowTable<X> {
     }
 
     /// Lets flows that are due, and the records that come before them, leave in order; returns whether all have left.
-    fn release(&mut self, most: &mut usize, out: &mut impl FnMut(FlowRecord)) -> bool {
+    fn release(&mut self, most: &mut usize, out: &mut impl FnMut(EndedFlow)) -> bool {
         while *most > 0 && !self.due.is_empty() {
             let group: [Option<Due>; AT_ONCE] =
                 std::array::from_fn(|nth| if nth < *most { self.due.pop() } else { None });
@@ -97,7 +98,7 @@ impl<X: Feature> FlowTable<X> {
 
     /// Lets records that waited leave, as long as the first of them may.
     #[inline]
-    fn let_go(&mut self, out: &mut impl FnMut(FlowRecord), may: impl Fn(&FlowRecord) -> bool) {
+    fn let_go(&mut self, out: &mut impl FnMut(EndedFlow), may: impl Fn(&EndedFlow) -> bool) {
         while self.waiting.peek().is_some_and(|first| may(&first.0)) {
             self.waiting.pop().into_iter().for_each(|first| out(*first.0));
         }
@@ -105,7 +106,7 @@ impl<X: Feature> FlowTable<X> {
 
     /// Ends all flows, for this reason those that were not due or closed.
     #[cold]
-    pub(super) fn end_all(&mut self, reason: EndReason, out: &mut impl FnMut(FlowRecord)) {
+    pub(super) fn end_all(&mut self, reason: EndReason, out: &mut impl FnMut(EndedFlow)) {
         self.sweep(usize::MAX, out);
         let now = self.now.time;
         for (at, flow) in self.store.iter() {
@@ -123,7 +124,7 @@ impl<X: Feature> FlowTable<X> {
     }
 
     /// Holds a record back until all that are due before it have left, or until too many wait.
-    pub(super) fn wait(&mut self, record: FlowRecord, out: &mut impl FnMut(FlowRecord)) {
+    pub(super) fn wait(&mut self, record: EndedFlow, out: &mut impl FnMut(EndedFlow)) {
         self.waiting.push(Waiting(Box::new(record)));
         if self.waiting.len() >= MOST_WAITING {
             self.sweep(usize::MAX, out);
@@ -140,11 +141,11 @@ impl<X: Feature> FlowTable<X> {
         at: u32,
         reason: EndReason,
         due: Timestamp,
-        out: &mut impl FnMut(FlowRecord),
+        out: &mut impl FnMut(EndedFlow),
     ) {
         let Some(flow) = self.store.flow_mut(at) else { return };
         let (young, heap) = (flow.young, flow.heap);
-        let record = flow.record(reason, TableTime { epoch: self.now.epoch, time: due }, &self.options);
+        let record = flow.end(reason, TableTime { epoch: self.now.epoch, time: due }, &self.options);
         self.heap -= i64::from(heap);
         if young {
             self.young.unlink(at, &mut self.young_links);
@@ -175,8 +176,9 @@ impl PartialEq for Waiting {
 
 impl Eq for Waiting {}
 
-fn replay_order(record: &FlowRecord) -> (Timestamp, u64, u32) {
-    (record.due.time, record.flow_id, record.slice)
+fn replay_order(record: &EndedFlow) -> (Timestamp, u64, u32) {
+    let (due, flow_id, slice) = record.place();
+    (due.time, flow_id, slice)
 }
 
 /// Looks at parked flows for each flow that may end.

@@ -1,15 +1,16 @@
-//! One flow: its state between packets, and the record it ends in.
+//! One flow: its state between packets, and what is left of it at its end.
 
 use std::sync::Arc;
 
 use super::direction::{self, Evidence};
+use super::ended::{EndedFlow, Numbers};
 use super::hash::KeyTag;
 use super::options::{TableOptions, Timeouts};
-use crate::feature::{CommunityId, Feature, Features, Values, VolumeValues};
+use crate::feature::{Feature, Features, Values, VolumeValues};
 use crate::key::{Dir, End, FlowKey};
 use crate::l7::{Conversation, L7Counts};
 use crate::packet::{Labels, Packet, TcpFlags};
-use crate::record::{EndReason, FlowRecord, Orientation};
+use crate::record::{EndReason, Orientation};
 use crate::time::{TableTime, Timestamp};
 
 /// The state of a flow.
@@ -244,33 +245,48 @@ impl<X: Feature> Flow<X> {
     }
 
     /// Ends the slice at a packet that belongs to the next one.
-    pub(super) fn cut(&mut self, packet: &Packet<'_>, options: &TableOptions) -> FlowRecord {
-        let record = self.record(EndReason::Active, packet.table_time, options);
+    pub(super) fn cut(&mut self, packet: &Packet<'_>, options: &TableOptions) -> EndedFlow {
+        let values = Numbers::Values(Box::new(self.features.finish()));
+        let ended = self.ended_with(values, EndReason::Active, packet.table_time, options);
         self.features.next_slice();
         self.extra.next_slice();
         self.slice += 1;
         self.orientation = self.orientation.min(Orientation::Carried);
         (self.opened, self.first, self.last) = (packet.time, packet.time, packet.time);
-        record
+        ended
     }
 
-    /// Writes the record of the slice so far; for any reason but [`EndReason::Active`] it is the last one.
-    pub(super) fn record(&mut self, reason: EndReason, due: TableTime, options: &TableOptions) -> FlowRecord {
-        let is_final = reason != EndReason::Active;
-        FlowRecord {
+    /// Ends the flow; nothing of its state is left.
+    #[inline]
+    pub(super) fn end(&mut self, reason: EndReason, due: TableTime, options: &TableOptions) -> EndedFlow {
+        let states = Numbers::States(std::mem::take(&mut self.features));
+        self.ended_with(states, reason, due, options)
+    }
+
+    #[inline]
+    fn ended_with(
+        &mut self,
+        numbers: Numbers,
+        end_reason: EndReason,
+        due: TableTime,
+        options: &TableOptions,
+    ) -> EndedFlow {
+        let is_final = end_reason != EndReason::Active;
+        EndedFlow {
             flow_id: self.flow_id,
             key: self.key,
             src: self.src,
-            community_id: CommunityId::new(&self.key, self.first_sender, self.icmp, options.community_seed),
+            first_sender: self.first_sender,
+            community_seed: options.community_seed,
             first: self.first,
             last: self.last,
             labels: self.labels.clone(),
             icmp: self.icmp,
             dscp: self.dscp,
-            features: self.features.finish(),
+            numbers,
             app: self.l7.app(),
             l7: self.l7.finish(is_final),
-            end_reason: reason,
+            end_reason,
             orientation: self.orientation,
             slice: self.slice,
             is_final,

@@ -7,6 +7,7 @@
 
 mod direction;
 mod due;
+mod ended;
 mod expiry;
 mod flow;
 mod hash;
@@ -25,10 +26,11 @@ use crate::error::Counters;
 use crate::feature::Feature;
 use crate::l7::L7Counts;
 use crate::packet::{Labels, Packet};
-use crate::record::{EndReason, FlowRecord};
+use crate::record::EndReason;
 use crate::time::{TableTime, Timestamp};
 
 use due::DueList;
+pub use ended::EndedFlow;
 use expiry::Waiting;
 use flow::{Fate, Flow};
 pub use hash::{HashedKey, KeyHash, KeyTag};
@@ -41,7 +43,8 @@ use wheel::{Wheel, slot_of, slot_start};
 /// A table of open flows.
 ///
 /// Records leave through the `out` that each call is given, in the order of replay: by the table time at
-/// which they were due, then by flow id and slice. `X` is a feature of one's own beside the built-in ones.
+/// which they were due, then by flow id and slice. What `out` takes is a [`FlowRecord`](crate::record::FlowRecord), or
+/// an [`EndedFlow`] where another thread makes the record of it. `X` is a feature of one's own beside the built-in ones.
 ///
 /// Cost: one look-up per packet, and one visit per flow and idle period; never a sweep over all flows.
 /// Panics: never, whatever the packets are.
@@ -111,7 +114,8 @@ impl<X: Feature> FlowTable<X> {
     ///
     /// Where very many are due at once, some of them leave with later packets, so that none has to wait for all.
     #[inline]
-    pub fn ingest(&mut self, packet: &Packet<'_>, mut out: impl FnMut(FlowRecord)) {
+    pub fn ingest<R: From<EndedFlow>>(&mut self, packet: &Packet<'_>, mut out: impl FnMut(R)) {
+        let mut out = |ended: EndedFlow| out(ended.into());
         self.advance(packet.table_time, &mut out);
         self.sweep(AT_ONCE, &mut out);
         let tag = self.store.tag(&packet.key);
@@ -123,12 +127,13 @@ impl<X: Feature> FlowTable<X> {
     ///
     /// Looks several flows up, and then at all of them, before it counts the first packet: so memory is waited for
     /// once and not for each.
-    pub fn ingest_all<'p>(
+    pub fn ingest_all<'p, R: From<EndedFlow>>(
         &mut self,
         tags: impl IntoIterator<Item = KeyTag>,
         packets: impl IntoIterator<Item = Packet<'p>>,
-        mut out: impl FnMut(FlowRecord),
+        mut out: impl FnMut(R),
     ) {
+        let mut out = |ended: EndedFlow| out(ended.into());
         let (mut tags, mut packets) = (tags.into_iter(), packets.into_iter());
         loop {
             let mut places = [(KeyTag::default(), None); AT_ONCE];
@@ -149,14 +154,21 @@ impl<X: Feature> FlowTable<X> {
     }
 
     /// Moves table time on while no packet comes, and ends what is due; a time that is not later moves nothing.
-    pub fn expire(&mut self, now: TableTime, mut out: impl FnMut(FlowRecord)) {
+    pub fn expire<R: From<EndedFlow>>(&mut self, now: TableTime, mut out: impl FnMut(R)) {
+        let mut out = |ended: EndedFlow| out(ended.into());
         self.advance(now, &mut out);
         self.sweep(usize::MAX, &mut out);
     }
 
     /// Does the same for at most `most` flows, and a few times as many looks at flows that are not due after all;
     /// returns whether more is left to do.
-    pub fn expire_some(&mut self, now: TableTime, most: usize, mut out: impl FnMut(FlowRecord)) -> bool {
+    pub fn expire_some<R: From<EndedFlow>>(
+        &mut self,
+        now: TableTime,
+        most: usize,
+        mut out: impl FnMut(R),
+    ) -> bool {
+        let mut out = |ended: EndedFlow| out(ended.into());
         self.advance(now, &mut out);
         self.sweep(most, &mut out);
         self.is_behind()
@@ -173,7 +185,8 @@ impl<X: Feature> FlowTable<X> {
 
     /// Ends all flows: [`EndReason::Eof`] at the end of input, [`EndReason::Shutdown`] when the program is
     /// stopped. A flow that was silent for too long by now, or closed, keeps its own reason.
-    pub fn drain(&mut self, reason: EndReason, mut out: impl FnMut(FlowRecord)) {
+    pub fn drain<R: From<EndedFlow>>(&mut self, reason: EndReason, mut out: impl FnMut(R)) {
+        let mut out = |ended: EndedFlow| out(ended.into());
         self.end_all(reason, &mut out);
     }
 
@@ -211,7 +224,7 @@ impl<X: Feature> FlowTable<X> {
 
     /// Counts a packet in its flow, which is at `at` if anywhere near.
     #[inline]
-    fn take(&mut self, packet: &Packet<'_>, tag: KeyTag, at: Option<u32>, out: &mut impl FnMut(FlowRecord)) {
+    fn take(&mut self, packet: &Packet<'_>, tag: KeyTag, at: Option<u32>, out: &mut impl FnMut(EndedFlow)) {
         self.counts.packets += 1;
         self.counts.bytes += u64::from(packet.wire_len);
         let is_it = |at: &u32| self.store.flow(*at).is_some_and(|flow| flow.key == packet.key);
@@ -238,7 +251,7 @@ impl<X: Feature> FlowTable<X> {
     }
 
     #[inline]
-    fn advance(&mut self, now: TableTime, out: &mut impl FnMut(FlowRecord)) {
+    fn advance(&mut self, now: TableTime, out: &mut impl FnMut(EndedFlow)) {
         if now <= self.now && self.started {
             return;
         }
@@ -254,7 +267,7 @@ impl<X: Feature> FlowTable<X> {
         }
     }
 
-    fn open(&mut self, packet: &Packet<'_>, tag: KeyTag, out: &mut impl FnMut(FlowRecord)) {
+    fn open(&mut self, packet: &Packet<'_>, tag: KeyTag, out: &mut impl FnMut(EndedFlow)) {
         while self.store.len() >= self.options.max_flows.max(1) {
             self.make_room(out);
         }
@@ -270,7 +283,7 @@ impl<X: Feature> FlowTable<X> {
     }
 
     #[inline]
-    fn count(&mut self, at: u32, packet: &Packet<'_>, out: &mut impl FnMut(FlowRecord)) {
+    fn count(&mut self, at: u32, packet: &Packet<'_>, out: &mut impl FnMut(EndedFlow)) {
         let Some(flow) = self.store.flow_mut(at) else { return };
         let change = flow.count(packet, false, &self.options, &mut self.counts.l7);
         self.heap += change.heap;
@@ -286,7 +299,7 @@ impl<X: Feature> FlowTable<X> {
 
     /// Ends flows until the rest fits into the memory that is allowed.
     #[inline]
-    fn shed(&mut self, out: &mut impl FnMut(FlowRecord)) {
+    fn shed(&mut self, out: &mut impl FnMut(EndedFlow)) {
         while self.memory() > self.options.max_memory && self.store.len() > 1 {
             self.make_room(out);
         }
@@ -294,14 +307,14 @@ impl<X: Feature> FlowTable<X> {
 
     /// Ends what is due, and where nothing is, the flow that can best be spared.
     #[cold]
-    fn make_room(&mut self, out: &mut impl FnMut(FlowRecord)) {
+    fn make_room(&mut self, out: &mut impl FnMut(EndedFlow)) {
         if self.is_behind() { self.sweep(AT_ONCE, out) } else { self.evict(out) }
     }
 
     /// Ends the flow that can best be spared: the oldest that has hardly begun, else the one nearest to its end.
     ///
     /// Its record leaves at once: what waits for its turn takes memory too.
-    fn evict(&mut self, out: &mut impl FnMut(FlowRecord)) {
+    fn evict(&mut self, out: &mut impl FnMut(EndedFlow)) {
         let at = self.young.front().unwrap_or_else(|| self.nearest_to_its_end());
         if let Some(flow) = self.store.flow(at) {
             let reason = flow.end_reason(EndReason::Resource);
@@ -327,9 +340,9 @@ impl<X: Feature> FlowTable<X> {
         best.1
     }
 
-    fn tally(&mut self, record: &FlowRecord) {
-        let volume = &record.features.volume;
-        self.counts.records.count(record.end_reason);
+    fn tally(&mut self, record: &EndedFlow) {
+        let volume = record.volume();
+        self.counts.records.count(record.end_reason());
         self.counts.record_packets += volume.packets();
         self.counts.record_bytes += volume.bytes();
     }
