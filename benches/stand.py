@@ -1,6 +1,7 @@
 """What compare, live and memory stand on: the programs built, captures made, runs measured, reports written."""
 import contextlib
 import datetime
+import importlib.util
 import json
 import os
 import pathlib
@@ -102,6 +103,24 @@ def progress(text):
     """Tells somebody who is watching."""
     if sys.stderr.isatty():
         print(text, file=sys.stderr)
+
+
+def python_with(package):
+    """Returns a Python that has this package: this one, or one of the user's cache folder; "" if there is none."""
+    if importlib.util.find_spec(package):
+        return sys.executable
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    place = cache / "flowcap-bench" / package
+    python = place / "bin" / "python"
+    has_it = [python, "-c", f"import {package}"]
+    if not python.exists() or subprocess.run(has_it, capture_output=True).returncode != 0:
+        print(f"installing {package} into {place} …", file=sys.stderr)
+        for command in ([sys.executable, "-m", "venv", place], [python, "-m", "pip", "install", "--quiet", package]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode != 0:
+                print((done.stdout + done.stderr)[-1000:], file=sys.stderr)
+                break
+    return str(python) if python.exists() and subprocess.run(has_it, capture_output=True).returncode == 0 else ""
 
 
 def machine():

@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
-use clap::{ArgAction, ArgGroup, Parser, ValueEnum};
+use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
 use flowcore::sink;
 use flowcore::table::IdleTimeouts;
+
+use crate::sockets::SocketsArgs;
 
 /// Turns network packets into flow records: who talked to whom, when, how much, and about what.
 ///
 /// Records go to standard output as JSON lines, everything else to standard error.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "flowcap", version, override_usage = USAGE, after_help = EXAMPLES, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
+#[command(disable_help_subcommand = true)]
 #[command(group = ArgGroup::new("source").args(["interface", "read", "list_interfaces"]))]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Capture on this interface, or on 'any'; may repeat.
     #[arg(short, long, value_name = "NAME", help_heading = "Input")]
     pub(crate) interface: Vec<String>,
@@ -48,6 +55,18 @@ pub(crate) struct Args {
     /// Let the kernel hold this much per interface [default: 64MiB].
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "read", help_heading = "Input")]
     pub(crate) buffer: Option<u64>,
+
+    /// Name the processes of a replay by these sockets, recorded by --write-sockets.
+    #[arg(long, value_name = "FILE", conflicts_with = "interface", help_heading = "Input")]
+    pub(crate) sockets: Option<String>,
+
+    /// Record the sockets of the flows and their processes in this file, for --sockets.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["read", "no_process"], help_heading = "Input")]
+    pub(crate) write_sockets: Option<String>,
+
+    /// Do not ask which processes own the flows.
+    #[arg(long, help_heading = "Flows")]
+    pub(crate) no_process: bool,
 
     /// Write records to this file; '-' is standard output; may repeat.
     ///
@@ -141,6 +160,13 @@ pub(crate) struct Args {
     pub(crate) words: Vec<String>,
 }
 
+/// What else flowcap does than flows.
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum Command {
+    /// Sockets of this machine and the processes that own them: snapshots, changes, baselines.
+    Sockets(SocketsArgs),
+}
+
 /// How records are written.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Format {
@@ -168,12 +194,19 @@ impl From<Format> for sink::Format {
 pub(crate) struct Limit(pub(crate) Option<Duration>);
 
 /// Reads a time that may be `off` or 0.
-fn limit(text: &str) -> Result<Limit, String> {
+pub(crate) fn limit(text: &str) -> Result<Limit, String> {
     if text == "off" {
         return Ok(Limit(None));
     }
     let time = time(text)?;
     Ok(Limit(Some(time).filter(|time| !time.is_zero())))
+}
+
+/// Reads a time longer than 0.
+pub(crate) fn positive(text: &str) -> Result<Duration, String> {
+    Some(time(text)?)
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "a time longer than 0 is needed".to_owned())
 }
 
 /// Reads `90s`, `10m`, `1h30m`, `500ms` or, in seconds, `90`.

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod owners;
 mod plan;
 mod progress;
 mod run;
+mod sockets;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     match Plan::new(parse()) {
         Ok(Plan::ListInterfaces) => run::list_interfaces(),
         Ok(Plan::Meter(plan)) => run::meter(*plan),
+        Ok(Plan::Sockets(args)) => sockets::sockets(*args),
         Err(Refusal::NothingToRead) => {
             run::say(&Args::command().render_help().to_string());
             run::exit::USAGE.into()

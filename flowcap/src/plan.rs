@@ -10,7 +10,8 @@ use flowcore::record::Column;
 use flowcore::sink::{Existing, Format};
 use flowcore::table::TableOptions;
 
-use crate::args::Args;
+use crate::args::{Args, Command};
+use crate::sockets::SocketsArgs;
 
 /// A checked plan.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) enum Plan {
     ListInterfaces,
     /// Runs a meter.
     Meter(Box<MeterPlan>),
+    /// Watches sockets.
+    Sockets(Box<SocketsArgs>),
 }
 
 /// What a meter is to read, how, and where its records go.
@@ -30,8 +33,6 @@ pub(crate) struct MeterPlan {
     pub(crate) filter: Option<String>,
     /// Where flow records go, at least one.
     pub(crate) outputs: Vec<Output>,
-    /// The fields; `None` leaves them to the format.
-    pub(crate) columns: Option<Vec<Column>>,
     /// What to do with destinations that exist already.
     pub(crate) existing: Existing,
     /// Where stats records go.
@@ -48,8 +49,24 @@ pub(crate) struct MeterPlan {
     pub(crate) packet_limit: Option<u64>,
     /// Stop after so long.
     pub(crate) duration: Option<Duration>,
+    /// Where the processes of flows are known from.
+    pub(crate) owners: Owners,
     /// No progress and no summary.
     pub(crate) quiet: bool,
+}
+
+/// Where the processes of flows are known from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// They are not asked for.
+    Unknown,
+    /// A recording of sockets.
+    Recorded(String),
+    /// This machine, which is asked while it captures; what it says is recorded where a file is named.
+    Machine {
+        /// The file.
+        record: Option<String>,
+    },
 }
 
 /// Where packets come from.
@@ -75,12 +92,14 @@ pub(crate) struct Live {
 }
 
 /// A destination of flow records.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Output {
     /// A file, or `-`.
     pub(crate) destination: String,
     /// How records are written there.
     pub(crate) format: Format,
+    /// The fields; `None` leaves them to the format.
+    pub(crate) columns: Option<Vec<Column>>,
 }
 
 /// Where stats records go, and how often.
@@ -107,6 +126,9 @@ impl Plan {
     /// # Errors
     /// [`Refusal`] for arguments that contradict each other or are out of range.
     pub(crate) fn new(args: Args) -> Result<Plan, Refusal> {
+        if let Some(Command::Sockets(sockets)) = args.command {
+            return Ok(Plan::Sockets(Box::new(sockets)));
+        }
         if !args.words.is_empty() {
             return Err(usage(advice(&args.words)));
         }
@@ -122,13 +144,21 @@ impl Plan {
 
 impl MeterPlan {
     fn new(args: Args) -> Result<MeterPlan, Refusal> {
+        let owners = Owners::new(&args);
         let given = Format::from(args.format);
+        let chosen = args.fields.as_deref().map(|list| owners.columns(list)).transpose();
+        let chosen = chosen.map_err(|error| usage(format!("--fields: {error}")))?;
+        if chosen.as_ref().is_some_and(Vec::is_empty) {
+            return Err(usage("--fields: no field is named"));
+        }
         let outputs: Vec<Output> = args
             .output
             .iter()
-            .map(|destination| Output {
-                destination: destination.clone(),
-                format: Format::of(destination, given),
+            .map(|destination| {
+                let format = Format::of(destination, given);
+                // A table makes a choice of its own, for people.
+                let core = || owners.columns("@core").ok().filter(|_| format != Format::Table);
+                Output { destination: destination.clone(), format, columns: chosen.clone().or_else(core) }
             })
             .collect();
         let interval = args.stats_interval.0.unwrap_or(NEVER);
@@ -143,11 +173,6 @@ impl MeterPlan {
         if args.read.iter().filter(|file| *file == "-").count() > 1 {
             return Err(usage("-r -: standard input can be read once only"));
         }
-        let columns = args.fields.as_deref().map(Column::parse).transpose();
-        let columns = columns.map_err(|error| usage(format!("--fields: {error}")))?;
-        if columns.as_ref().is_some_and(Vec::is_empty) {
-            return Err(usage("--fields: no field is named"));
-        }
         Ok(MeterPlan {
             existing: match (args.force, args.interface.is_empty()) {
                 (true, _) => Existing::Overwrite,
@@ -155,7 +180,6 @@ impl MeterPlan {
                 (false, false) => Existing::Append,
             },
             outputs,
-            columns,
             stats,
             table: table_options(&args),
             decode: decode_options(&args),
@@ -163,10 +187,29 @@ impl MeterPlan {
             shards: args.shards,
             packet_limit: args.count,
             duration: args.duration.and_then(|limit| limit.0),
+            owners,
             quiet: args.quiet,
             filter: args.filter.clone(),
             input: Input::new(args)?,
         })
+    }
+}
+
+impl Owners {
+    fn new(args: &Args) -> Self {
+        match &args.sockets {
+            Some(file) => Owners::Recorded(file.clone()),
+            None if args.interface.is_empty() || args.no_process => Owners::Unknown,
+            None => Owners::Machine { record: args.write_sockets.clone() },
+        }
+    }
+
+    /// Reads a list of fields; where owners are asked for, they belong to the ready-made lists.
+    fn columns(&self, list: &str) -> Result<Vec<Column>, flowcore::Error> {
+        match self {
+            Owners::Unknown => Column::parse(list),
+            Owners::Recorded(_) | Owners::Machine { .. } => Column::parse_with_owners(list),
+        }
     }
 }
 
@@ -329,7 +372,7 @@ mod tests {
 
     #[test]
     fn fields_are_known_ones() {
-        let columns = meter("flowcap -r a --fields src_ip,bytes").columns.unwrap();
+        let columns = meter("flowcap -r a --fields src_ip,bytes").outputs.remove(0).columns.unwrap();
         let names: Vec<_> = columns.iter().map(|column| column.field.name).collect();
         assert_eq!(names, ["src_ip", "bytes"]);
         assert!(refused("flowcap -r a --fields src_ipp").contains("'src_ip'"));

@@ -3,19 +3,23 @@
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
+use flowcore::Error;
 use flowcore::capture::{FileSource, Source};
 use flowcore::meter::{Meter, Stop, Summary};
-use flowcore::{Error, sink};
+use flowcore::sink::{self, SightedLines};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::plan::{Input, Live, MeterPlan};
+use crate::owners;
+use crate::plan::{Input, Live, MeterPlan, Owners};
 use crate::progress::{Bar, counted, grouped};
 
 /// The exit codes (of sysexits.h from 64 on).
 pub(crate) mod exit {
     /// All went well.
     pub(crate) const DONE: u8 = 0;
+    /// Something is new or gone.
+    pub(crate) const DIFFERENT: u8 = 1;
     /// The arguments make no sense.
     pub(crate) const USAGE: u8 = 2;
     /// An input is damaged; every readable packet was used.
@@ -35,22 +39,31 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
     let (quiet, files) = (plan.quiet, matches!(plan.input, Input::Files(_)));
     let bar_wanted = files && !quiet && !(writes_to_stdout(&plan) && io::stdout().is_terminal());
     match start(plan) {
-        Ok((source, total_bytes, meter)) => {
+        Ok(Started { source, total_bytes, meter, owners }) => {
             let stop = Stop::new();
             if let Err(error) = stop_on_signals(stop.clone()) {
                 say(&format!("flowcap: signals: {error}"));
                 return exit::INTERNAL.into();
             }
             let bar = bar_wanted.then(|| Bar::show(meter.progress(), total_bytes));
-            let summary = meter.run(source, &stop);
+            let mut summary = meter.run(source, &stop);
             drop(bar);
+            if let Some(Err(error)) = owners.map(owners::Owners::finish) {
+                summary.failure.get_or_insert(error);
+            }
             report(&summary, quiet).into()
         }
-        Err(error) => {
-            say(&describe(&error));
-            code(&error).into()
-        }
+        Err(error) => fail(&error),
     }
+}
+
+/// Says what failed, unless it is that nobody reads any more, and returns the exit code.
+pub(crate) fn fail(error: &Error) -> ExitCode {
+    if is_closed_stdout(error) {
+        return exit::DONE.into();
+    }
+    say(&describe(error));
+    code(error).into()
 }
 
 /// Lists the interfaces that one can capture on.
@@ -94,10 +107,34 @@ pub(crate) fn say(line: &str) {
     _ = writeln!(io::stderr(), "{}", line.trim_end());
 }
 
-type Started = (Box<dyn Source>, Option<u64>, Meter);
+/// All that is open.
+struct Started {
+    source: Box<dyn Source>,
+    /// The size of the input files.
+    total_bytes: Option<u64>,
+    meter: Meter,
+    /// What asks for the owners of flows meanwhile.
+    owners: Option<owners::Owners>,
+}
 
 /// Opens all inputs, then all outputs.
 fn start(plan: MeterPlan) -> Result<Started, Error> {
+    let mut builder = Meter::builder();
+    let mut owners = None;
+    match (&plan.owners, &plan.input) {
+        (Owners::Recorded(file), _) => builder = builder.attribution(owners::recorded(file)?),
+        // Before the capture, which may hold packets as soon as it is open.
+        (Owners::Machine { record }, Input::Live(live)) => {
+            let record = record.as_deref().map(|file| SightedLines::open(file, plan.existing)).transpose()?;
+            if let Some((asking, attribution, requests)) =
+                owners::ask(&live.interfaces, plan.table.idle.largest(), record)?
+            {
+                builder = builder.attribution(attribution).lookups(requests);
+                owners = Some(asking);
+            }
+        }
+        _ => {}
+    }
     let (source, total_bytes) = match plan.input {
         Input::Files(files) => {
             let source = FileSource::open(&files)?;
@@ -106,7 +143,7 @@ fn start(plan: MeterPlan) -> Result<Started, Error> {
         }
         Input::Live(live) => (open_live(live, plan.filter)?, None),
     };
-    let mut builder = Meter::builder()
+    builder = builder
         .table(plan.table)
         .decode(plan.decode)
         .features(plan.features)
@@ -116,14 +153,15 @@ fn start(plan: MeterPlan) -> Result<Started, Error> {
         builder = builder.shards(shards);
     }
     for output in plan.outputs {
-        let sink = sink::open(&output.destination, output.format, plan.columns.as_deref(), plan.existing)?;
+        let columns = output.columns.as_deref();
+        let sink = sink::open(&output.destination, output.format, columns, plan.existing)?;
         builder = builder.sink(output.destination, sink);
     }
     if let Some(stats) = plan.stats {
         let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, plan.existing)?;
         builder = builder.stats(stats.destination, sink, stats.interval);
     }
-    Ok((source, total_bytes, builder.build()?))
+    Ok(Started { source, total_bytes, meter: builder.build()?, owners })
 }
 
 #[cfg(feature = "live")]
@@ -165,7 +203,7 @@ fn writes_to_stdout(plan: &MeterPlan) -> bool {
 }
 
 /// Asks the meter to stop at the first SIGINT or SIGTERM; the second ends the process at once.
-fn stop_on_signals(stop: Stop) -> io::Result<()> {
+pub(crate) fn stop_on_signals(stop: Stop) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let mut signals = signals.forever();

@@ -1,5 +1,6 @@
 //! The words of an output: a named field and the plain value that stands in it.
 
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
@@ -27,6 +28,8 @@ pub enum Lists {
     Stats,
     /// `@all` only.
     All,
+    /// `@core` and `@all`, where flows are attributed to processes.
+    Owners,
 }
 
 impl Field {
@@ -43,6 +46,11 @@ impl Field {
     /// Makes a field of `@stats` and `@all`.
     pub const fn stats(name: &'static str) -> Self {
         Field { name, lists: Lists::Stats }
+    }
+
+    /// Makes a field of `@core` and `@all` where flows are attributed to processes.
+    pub const fn owner(name: &'static str) -> Self {
+        Field { name, lists: Lists::Owners }
     }
 
     /// Makes a field of `@all` only.
@@ -141,6 +149,30 @@ impl Serialize for Scalar<'_> {
     }
 }
 
+/// Shows a text from outside with everything escaped that acts on a terminal or hides what it says.
+pub(crate) struct Printable<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|letter| match letter {
+            '\n' => f.write_str("\\n"),
+            '\r' => f.write_str("\\r"),
+            '\t' => f.write_str("\\t"),
+            letter if is_unsafe(letter) => write!(f, "\\u{:04x}", u32::from(letter)),
+            letter => f.write_char(letter),
+        })
+    }
+}
+
+/// Tells whether a character never stands in an output as it is (faults.md): controls, DEL, C1, what changes the
+/// direction of writing, and the line separators that only some readers know.
+pub(crate) fn is_unsafe(letter: char) -> bool {
+    matches!(letter,
+        '\0'..='\x1f' | '\x7f'..='\u{9f}'
+        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        | '\u{2028}' | '\u{2029}')
+}
+
 /// Rounds a positive number, halves up, as `f64::round` does, which is a call where the processor may lack SSE 4.1.
 #[inline]
 pub(crate) fn rounded(number: f64) -> u64 {
@@ -212,13 +244,19 @@ impl<const N: usize> std::fmt::Debug for ShortText<N> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::rounded;
+    use super::{Printable, rounded};
 
     #[test]
     fn halves_are_rounded_up() {
         for number in [0.0, 0.5, 1.5, 2.5, 0.499_999_999_999_999_94, 4_503_599_627_370_495.5, 1e19, 1e300] {
             assert_eq!(rounded(number), number.round() as u64);
         }
+    }
+
+    #[test]
+    fn printable_texts_hide_nothing() {
+        assert_eq!(Printable("a\x1b[2J\n\u{202e}b").to_string(), "a\\u001b[2J\\n\\u202eb");
+        assert_eq!(Printable("gr\u{fc}n \"x\"").to_string(), "gr\u{fc}n \"x\"");
     }
 
     proptest! {

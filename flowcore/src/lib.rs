@@ -7,10 +7,13 @@
 //! - **[`packet`]**: a [`Frame`](packet::Frame) as it was captured, and the [`Packet`](packet::Packet) that
 //!   decoding makes of it.
 //! - **Rooms that do not know each other**: [`capture`] is where frames come from, [`decode`] makes packets of
-//!   them, [`feature`] holds the per-flow numbers, [`l7`] reads payloads.
+//!   them, [`feature`] holds the per-flow numbers, [`l7`] reads payloads, [`host`] asks the machine for its sockets and
+//!   processes.
 //! - **[`record`]**: what comes out, with the name, type and unit of every field.
 //! - **[`table`]**: the heart. A [`FlowTable`](table::FlowTable) takes packets and returns records; it has no
 //!   threads and no clock, and is told the time by the packets.
+//! - **[`watch`]**: beside it, snapshots of sockets compared: what changed, and what differs from a baseline.
+//! - **[`enrich`]** names the processes at the ends of flows, by the sockets that the machine or a recording has.
 //! - **[`shard`]** runs tables in threads and merges their records into one order; **[`sink`]** writes them.
 //! - **[`meter`]** wires all of it together.
 //!
@@ -36,9 +39,11 @@
 
 pub mod capture;
 pub mod decode;
+pub mod enrich;
 pub mod error;
 pub mod feature;
 pub mod field;
+pub mod host;
 pub mod key;
 pub mod l7;
 pub mod meter;
@@ -48,6 +53,7 @@ pub mod shard;
 pub mod sink;
 pub mod table;
 pub mod time;
+pub mod watch;
 
 pub use error::Error;
 pub use meter::{Meter, Stop};

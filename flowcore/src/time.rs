@@ -57,6 +57,39 @@ impl Timestamp {
     pub fn rfc3339(self) -> [u8; 30] {
         Minute::default().rfc3339(self)
     }
+
+    /// Reads RFC 3339 in UTC: `2023-11-14T22:13:20Z`, with any number of decimals, of which nine count.
+    ///
+    /// Returns `None` where it is anything else, or a time that cannot be held.
+    pub fn parse(text: &str) -> Option<Timestamp> {
+        let digits = |range: std::ops::Range<usize>| {
+            let part = text.get(range)?;
+            part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<i64>().ok())?
+        };
+        let marks = [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":")];
+        if marks.iter().any(|&(at, mark)| text.get(at..at + 1) != Some(mark)) {
+            return None;
+        }
+        let (year, month, day) = (digits(0..4)?, digits(5..7)?, digits(8..10)?);
+        let (hour, minute, second) = (digits(11..13)?, digits(14..16)?, digits(17..19)?);
+        let days = days_since_epoch(year, month, day)?;
+        if hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let nanos = match text.get(19..)?.strip_suffix('Z')? {
+            "" => 0,
+            fraction => {
+                let decimals = fraction.strip_prefix('.').filter(|decimals| !decimals.is_empty())?;
+                if !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return None;
+                }
+                let nine: String = decimals.chars().chain("000000000".chars()).take(9).collect();
+                nine.parse::<i128>().ok()?
+            }
+        };
+        let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
+        i64::try_from(i128::from(seconds) * 1_000_000_000 + nanos).ok().map(Timestamp)
+    }
 }
 
 /// The minute of the last time that was written: times that are written one after the other mostly share it.
@@ -183,6 +216,20 @@ fn civil(days: i32) -> (u32, u32, u32) {
     (100 * century + year + u32::from(is_next_year), month, day)
 }
 
+/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar, none where there is no such date.
+fn days_since_epoch(year: i64, month: i64, day: i64) -> Option<i64> {
+    // What can be held begins in 1677.
+    if !(1..=12).contains(&month) || !(1677..=2262).contains(&year) {
+        return None;
+    }
+    // Years begin on 1 March, as in `civil`.
+    let (years, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = years.div_euclid(4) - years.div_euclid(100) + years.div_euclid(400);
+    let days = years * 365 + leap_days + (153 * months + 2) / 5 + day - 1 - 719_468;
+    let back = civil(i32::try_from(days).ok()?);
+    (i64::from(back.0), i64::from(back.1), i64::from(back.2)).eq(&(year, month, day)).then_some(days)
+}
+
 /// Table time: the newest packet time so far, and how often the input's time jumped back before it.
 ///
 /// Later is greater; the order of replay (definitions.md) rests on it.
@@ -291,6 +338,34 @@ mod tests {
         assert_eq!(text(4_294_967_295_000_000_000), "2106-02-07T06:28:15.000000000Z");
         assert_eq!(text(i64::MAX), "2262-04-11T23:47:16.854775807Z");
         assert_eq!(text(i64::MIN), "1677-09-21T00:12:43.145224192Z");
+    }
+
+    #[test]
+    fn times_are_read_back() {
+        for nanos in [0, -1, 1, 1_700_000_000_123_456_789, 951_782_400_000_000_000, i64::MAX, i64::MIN] {
+            assert_eq!(Timestamp::parse(&text(nanos)), Some(Timestamp::from_nanos(nanos)));
+        }
+        for (text, nanos) in [
+            ("2023-11-14T22:13:20Z", Some(1_700_000_000_000_000_000)),
+            ("2023-11-14T22:13:20.5Z", Some(1_700_000_000_500_000_000)),
+            ("2023-11-14T22:13:20.1234567899Z", Some(1_700_000_000_123_456_789)),
+            ("2023-11-14T22:13:20.Z", None),
+            ("2023-11-14T22:13:20", None),
+            ("2023-11-14T22:13:20+01:00", None),
+            ("2023-02-29T00:00:00Z", None),
+            ("2023-00-10T00:00:00Z", None),
+            ("2023-13-10T00:00:00Z", None),
+            ("2023-01-00T00:00:00Z", None),
+            ("2023-01-01T24:00:00Z", None),
+            ("+023-01-01T00:00:00Z", None),
+            ("2300-01-01T00:00:00Z", None),
+            ("9999-12-31T23:59:59Z", None),
+            ("0000-01-01T00:00:00Z", None),
+            ("2023-01-01T00:00:0\u{e9}Z", None),
+            ("", None),
+        ] {
+            assert_eq!(Timestamp::parse(text), nanos.map(Timestamp::from_nanos), "{text}");
+        }
     }
 
     #[test]

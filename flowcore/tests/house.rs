@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["time", "key", "field", "error"],
     &["packet"],
-    &["capture", "decode", "feature", "l7"],
+    &["capture", "decode", "feature", "l7", "host"],
     &["record"],
-    &["table"],
-    &["shard", "sink"],
+    &["table", "watch"],
+    &["shard", "sink", "enrich"],
     &["meter"],
 ];
 
 /// Which room may name which outside package. A path may be a room or one file of it.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("pcap", &["capture"]),
-    ("rustix", &["capture"]),
+    ("rustix", &["capture", "host"]),
     ("etherparse", &["decode"]),
     ("dns_parser", &["l7/dns"]),
     ("sha1", &["feature/community_id.rs"]),
@@ -29,11 +29,12 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["shard"]),
     ("serde_json", &["sink"]),
     ("csv", &["sink"]),
+    ("dashmap", &["enrich"]),
     // Compression stands at both ends of the data's way: files are read and written compressed.
     ("flate2", &["capture", "sink"]),
     ("zstd", &["capture", "sink"]),
     // Derives for the records.
-    ("serde", &["time", "key", "field", "error", "packet", "l7", "record", "sink"]),
+    ("serde", &["time", "key", "field", "error", "packet", "l7", "host", "record", "sink"]),
 ];
 
 /// A source file of flowcore: its path below src, and its text without comments and tests.

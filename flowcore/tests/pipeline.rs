@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flowcore::capture::{Next, Source, SourceCounts};
+use flowcore::enrich::{Attribution, SocketIndex};
+use flowcore::host::{Credentials, Owner, Process};
+use flowcore::key::{Endpoint, Proto};
 use flowcore::packet::{Frame, LinkType};
-use flowcore::record::Record;
-use flowcore::sink::Sink;
+use flowcore::record::{Column, Record, SightedAs, SightedSocket};
+use flowcore::sink::{self, Existing, Format, SightedLines, Sink, read_sighted};
 use flowcore::table::{IdleTimeouts, TableOptions};
 use flowcore::time::Timestamp;
 use flowcore::{Error, Meter, Stop};
@@ -313,4 +316,128 @@ fn stats_by_name() {
     let dropped: BTreeMap<&str, u64> = summary.stats.dropped.clone();
     assert!(dropped["arp"] > 0);
     assert_eq!(dropped.values().sum::<u64>() + summary.stats.flow_packets, 2_000);
+}
+
+/// Sockets of some of the hosts, and who owned them: the first twenty are this machine.
+fn recorded_sockets(frames: &[(i64, Vec<u8>)]) -> Vec<SightedSocket> {
+    let mut tuples = BTreeMap::new();
+    for (time, frame) in frames.iter().filter(|(_, frame)| frame[13] == 0) {
+        let endpoint = |at: usize, port: usize| Endpoint {
+            addr: <[u8; 4]>::try_from(&frame[at..at + 4]).unwrap().into(),
+            port: Some(u16::from_be_bytes([frame[port], frame[port + 1]])),
+        };
+        let (src, dst) = (endpoint(26, 34), endpoint(30, 36));
+        let (local, remote) = if frame[29] < 20 { (src, dst) } else { (dst, src) };
+        tuples.entry((frame[23], local, remote)).or_insert(*time);
+    }
+    let sockets = tuples.into_iter().zip(1u32..).map(|(((proto, local, remote), time), number)| {
+        let time = Timestamp::from_nanos(time);
+        let process = Process {
+            pid: number,
+            name: format!("process {}", number % 7),
+            exe: None,
+            args: vec!["=1+1".into(), "two words".into()],
+            started: Timestamp::EPOCH,
+            ppid: 1,
+            parent_name: Some("init".into()),
+            credentials: Credentials::default(),
+            user: Some("root".into()),
+            container_id: None,
+        };
+        SightedSocket {
+            netns: 0,
+            proto: Proto(proto),
+            local,
+            remote: Some(remote),
+            is: SightedAs::Exact,
+            cookie: number.into(),
+            asked: Some(time),
+            answered: Some(time),
+            valid_from: time,
+            seen: time,
+            valid_to: (number % 3 == 0).then(|| time.saturating_add_nanos(5_000_000_000)),
+            owner: match number % 5 {
+                0 => Some(Owner::NotPermitted),
+                1 => Some(Owner::UidOnly { uid: 1000, container_id: None }),
+                _ => Some(Owner::Process { process: Arc::new(process), shared: number % 4 + 1 }),
+            },
+        }
+    });
+    sockets.collect()
+}
+
+#[test]
+fn recorded_sockets_name_the_same_owners_for_any_number_of_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let frames = traffic(4, 6_000);
+    let mut lines = SightedLines::open(&path("s.jsonl"), Existing::Refuse).unwrap();
+    recorded_sockets(&frames).iter().for_each(|socket| lines.write(socket).unwrap());
+    lines.finish().unwrap();
+    let replay = |shards: usize| {
+        let index = SocketIndex::recorded(read_sighted(&path("s.jsonl")).unwrap());
+        let columns = Column::parse_with_owners("@all").unwrap();
+        let mut meter =
+            Meter::builder().table(options()).shards(shards).attribution(Attribution::recorded(index));
+        let outputs = ["jsonl", "csv"].map(|format| path(&format!("{shards}.{format}")));
+        for output in &outputs {
+            let sink = sink::open(output, Format::Jsonl, Some(&columns), Existing::Refuse).unwrap();
+            meter = meter.sink(output, sink);
+        }
+        let source = Frames { frames: frames.clone(), next: 0, live: false };
+        let summary = meter.build().unwrap().run(Box::new(source), &Stop::new());
+        assert!(summary.failure.is_none() && summary.false_identities.is_empty());
+        (outputs.map(|output| std::fs::read_to_string(output).unwrap()), summary.stats)
+    };
+    let ([jsonl, csv], stats) = replay(1);
+    let attribution = stats.attribution.unwrap();
+    for found in ["exact", "uid_only"] {
+        assert!(attribution.found[found] > 100, "{attribution:?}");
+    }
+    for reason in ["eperm", "offline"] {
+        assert!(attribution.unattributed[reason] > 10, "{attribution:?}");
+    }
+    let records = stats.records.values().sum::<u64>();
+    let ends = attribution.found.values().chain(attribution.unattributed.values()).sum::<u64>();
+    assert_eq!(ends, records, "each flow of this traffic has one end on this machine");
+    assert!(jsonl.contains(r#""src_process":{"pid":"#) && jsonl.contains(r#""dst_process":{"pid":"#));
+    assert!(jsonl.contains(r#""src_unattributed":"eperm""#));
+    assert!(jsonl.contains(r#""args":["=1+1","two words"],"user":"root","uid":0,"start_time":"1970-01-01T"#));
+    let header = csv.lines().next().unwrap();
+    assert!(header.contains(",src_process_pid,src_process_name,") && header.contains(",dst_unattributed,"));
+    let columns = header.split(',').count();
+    let mut rows = csv::ReaderBuilder::new().from_reader(csv.as_bytes());
+    assert!(rows.records().all(|row| row.unwrap().len() == columns));
+    for shards in [2, 3, 8] {
+        assert!(replay(shards).0 == [jsonl.clone(), csv.clone()], "{shards} shards differ from one");
+    }
+}
+
+#[test]
+fn slices_keep_the_owner_that_the_flow_had() {
+    let frames: Vec<(i64, Vec<u8>)> = (0..60)
+        .map(|second| {
+            let mut frame = vec![0; 12];
+            frame.extend([0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
+            frame.extend([10, 0, 0, 1, 10, 0, 0, 30, 0x9C, 0x40, 1, 0xBB, 0, 0, 0, second, 0, 0, 0, 0]);
+            frame.extend([0x50, if second == 0 { 0x02 } else { 0x10 }, 1, 0, 0, 0, 0, 0]);
+            (1_700_000_000_000_000_000 + i64::from(second) * 1_000_000_000, frame)
+        })
+        .collect();
+    let mut sockets = recorded_sockets(&frames);
+    assert_eq!(sockets.len(), 1);
+    // Known at the first packet only.
+    sockets[0].owner = Some(Owner::UidOnly { uid: 7, container_id: None });
+    sockets[0].valid_to = Some(sockets[0].valid_from);
+    let kept = Kept::default();
+    let meter = Meter::builder()
+        .table(options())
+        .attribution(Attribution::recorded(SocketIndex::recorded(sockets)))
+        .sink("kept", Box::new(kept.clone()));
+    let source = Frames { frames, next: 0, live: false };
+    let summary = meter.build().unwrap().run(Box::new(source), &Stop::new());
+    let attribution = summary.stats.attribution.unwrap();
+    let records = kept.lines.lock().unwrap().len() as u64;
+    assert!(records > 3);
+    assert_eq!((attribution.found["uid_only"], attribution.unattributed.len()), (records, 0));
 }

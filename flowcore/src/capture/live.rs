@@ -41,6 +41,8 @@ impl Default for LiveOptions {
 pub struct LiveSource {
     devices: Vec<Device>,
     options: LiveOptions,
+    /// Packets come at once, each by itself.
+    immediate: bool,
     /// The device whose turn it is.
     turn: usize,
     batch: Batch,
@@ -56,19 +58,28 @@ impl LiveSource {
     /// system does not allow to capture, [`Error::Filter`] for a filter that libpcap refuses, and
     /// [`Error::Option`] for no interface at all or a number that libpcap cannot take.
     pub fn open(interfaces: &[String], options: LiveOptions) -> Result<LiveSource, Error> {
+        LiveSource::open_as(interfaces, options, false)
+    }
+
+    pub(super) fn open_as(
+        interfaces: &[String],
+        options: LiveOptions,
+        immediate: bool,
+    ) -> Result<LiveSource, Error> {
         if interfaces.is_empty() {
             return Err(Error::Option("no interface to capture on".to_owned()));
         }
         let devices = interfaces
             .iter()
             .map(|name| {
-                let handle = Handle::open(name, &options)?;
+                let handle = Handle::open(name, &options, immediate)?;
                 Ok(Device { name: name.as_str().into(), state: State::Open(handle) })
             })
             .collect::<Result<Vec<_>, Error>>()?;
         Ok(LiveSource {
             devices,
             options,
+            immediate,
             turn: 0,
             batch: Batch::default(),
             counts: SourceCounts::default(),
@@ -88,7 +99,7 @@ impl LiveSource {
             for _ in 0..self.devices.len() {
                 self.turn = (self.turn + 1) % self.devices.len().max(1);
                 let Some(device) = self.devices.get_mut(self.turn) else { continue };
-                device.fill(&mut self.batch, &self.options, &mut self.counts, now);
+                device.fill(&mut self.batch, &self.options, self.immediate, &mut self.counts, now);
                 if !self.batch.is_done() {
                     return Ok(true);
                 }
@@ -174,7 +185,14 @@ enum State {
 
 impl Device {
     /// Moves what the kernel has into the batch; looks for an interface that went away when that is due.
-    fn fill(&mut self, batch: &mut Batch, options: &LiveOptions, counts: &mut SourceCounts, now: Instant) {
+    fn fill(
+        &mut self,
+        batch: &mut Batch,
+        options: &LiveOptions,
+        immediate: bool,
+        counts: &mut SourceCounts,
+        now: Instant,
+    ) {
         match &mut self.state {
             State::Open(handle) => {
                 if handle.fill(batch).is_err() {
@@ -183,7 +201,7 @@ impl Device {
                 }
             }
             State::Gone { retry, .. } if now < *retry => {}
-            State::Gone { retry, pause } => match Handle::open(&self.name, options) {
+            State::Gone { retry, pause } => match Handle::open(&self.name, options, immediate) {
                 Ok(handle) => self.state = State::Open(handle),
                 Err(_) => {
                     *pause = (*pause * 2).min(LONGEST_PAUSE);
@@ -204,7 +222,7 @@ struct Handle {
 }
 
 impl Handle {
-    fn open(name: &str, options: &LiveOptions) -> Result<Handle, Error> {
+    fn open(name: &str, options: &LiveOptions, immediate: bool) -> Result<Handle, Error> {
         let number = |value: u32, what: &str| {
             i32::try_from(value).map_err(|_| Error::Option(format!("{what} {value} is too large")))
         };
@@ -215,6 +233,7 @@ impl Handle {
             // The device `any` has no promiscuous mode; the warning about it would count as an error.
             .promisc(options.promiscuous && name != ANY)
             .timeout(BLOCK_TIMEOUT_MS)
+            .immediate_mode(immediate)
             .precision(Precision::Nano)
             .open()
             .map_err(|error| refusal(name, &error))?;

@@ -20,6 +20,8 @@ mod link;
 mod live;
 mod pcap_file;
 mod pcapng;
+#[cfg(feature = "live")]
+mod tap;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -29,6 +31,8 @@ pub use file::FileSource;
 pub use interfaces::{Interface, interfaces};
 #[cfg(feature = "live")]
 pub use live::{LiveOptions, LiveSource};
+#[cfg(feature = "live")]
+pub use tap::tap;
 
 use std::time::Duration;
 

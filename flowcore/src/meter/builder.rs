@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Progress;
 use crate::decode::DecodeOptions;
+use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
 use crate::feature::FeatureOptions;
 use crate::sink::Sink;
@@ -29,6 +30,8 @@ pub struct Meter {
     pub(super) sinks: Vec<NamedSink>,
     pub(super) stats_sink: Option<NamedSink>,
     pub(super) stats_interval: Option<Duration>,
+    pub(super) attribution: Option<Attribution>,
+    pub(super) requests: Option<Requests>,
     pub(super) packet_limit: Option<u64>,
     pub(super) duration: Option<Duration>,
     pub(super) progress: Arc<Progress>,
@@ -50,6 +53,8 @@ impl Meter {
             sinks: Vec::new(),
             stats_sink: None,
             stats_interval: None,
+            attribution: None,
+            requests: None,
             packet_limit: None,
             duration: None,
             progress: Arc::default(),
@@ -98,6 +103,18 @@ impl MeterBuilder {
     pub fn stats(mut self, name: impl Into<String>, sink: Box<dyn Sink>, interval: Duration) -> Self {
         self.0.stats_sink = Some(NamedSink { name: name.into(), sink });
         self.0.stats_interval = Some(interval);
+        self
+    }
+
+    /// Names the processes at the ends of flows; without this, the columns for them stay empty.
+    pub fn attribution(mut self, attribution: Attribution) -> Self {
+        self.0.attribution = Some(attribution);
+        self
+    }
+
+    /// Adds what a thread of lookups counts to the stats records of attribution.
+    pub fn lookups(mut self, requests: Requests) -> Self {
+        self.0.requests = Some(requests);
         self
     }
 

@@ -4,6 +4,7 @@
 //! merges what they write and gives it to the sinks.
 #![forbid(unsafe_code)]
 
+mod asker;
 mod builder;
 mod reader;
 mod stats;
@@ -21,6 +22,7 @@ use crate::error::Error;
 use crate::record::StatsRecord;
 use crate::shard::{self, WhenFull};
 
+pub use asker::Asker;
 pub use builder::{MOST_SHARDS, Meter, MeterBuilder};
 use reader::Reader;
 use writer::Writer;
@@ -109,6 +111,8 @@ impl Meter {
             sinks: self.sinks,
             stats: self.stats_sink,
             merge,
+            attribution: self.attribution,
+            requests: self.requests,
             reports: from_reader,
             progress: self.progress.clone(),
             stop: stop.clone(),

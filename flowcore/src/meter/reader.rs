@@ -168,8 +168,8 @@ fn report(
     }
 }
 
-/// The wall clock: the one place where the library reads it, for ticks of live capture and for stats.
-fn wall_clock() -> Timestamp {
+/// The wall clock: the one place where the library reads it, for ticks of live capture, for stats and for lookups.
+pub(super) fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_wide_nanos(since.as_nanos() as i128).0
 }

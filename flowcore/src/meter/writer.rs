@@ -8,8 +8,9 @@ use super::builder::NamedSink;
 use super::reader::ReaderReport;
 use super::stats;
 use super::{Progress, Stop};
+use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
-use crate::record::{Record, SinkStats, StatsRecord};
+use crate::record::{AttributionStats, Record, SinkStats, StatsRecord};
 use crate::shard::{LAST_REPORT, Merge, Merged};
 
 /// The writing end of a meter.
@@ -17,6 +18,8 @@ pub(super) struct Writer {
     pub(super) sinks: Vec<NamedSink>,
     pub(super) stats: Option<NamedSink>,
     pub(super) merge: Merge,
+    pub(super) attribution: Option<Attribution>,
+    pub(super) requests: Option<Requests>,
     pub(super) reports: Receiver<ReaderReport>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
@@ -49,6 +52,9 @@ impl Writer {
             match merged {
                 Merged::Record(record) => {
                     records += 1;
+                    if let Some(attribution) = &mut self.attribution {
+                        attribution.attach(record);
+                    }
                     outputs.write(Record::Flow(record));
                 }
                 Merged::Pause => {
@@ -66,6 +72,7 @@ impl Writer {
                         continue;
                     };
                     stats = stats::gather(&reader, &shards, &outputs.counts);
+                    stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
                     if number != LAST_REPORT {
                         outputs.write_stats(self.stats.as_mut(), &stats);
                     }
@@ -75,6 +82,7 @@ impl Writer {
         self.progress.records.store(records, Ordering::Relaxed);
         outputs.finish();
         stats.sinks.clone_from(&outputs.counts);
+        stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
         outputs.write_stats(self.stats.as_mut(), &stats);
         if let Some(stats_sink) = &mut self.stats {
             let finished = stats_sink.sink.finish();
@@ -149,4 +157,16 @@ impl Outputs {
             self.failure.get_or_insert(error);
         }
     }
+}
+
+/// Returns what attribution and its lookups have counted until now.
+fn attribution_stats(
+    attribution: Option<&Attribution>,
+    requests: Option<&Requests>,
+) -> Option<AttributionStats> {
+    let mut stats = attribution?.stats();
+    if let Some(requests) = requests {
+        requests.count(&mut stats);
+    }
+    Some(stats)
 }

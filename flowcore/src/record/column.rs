@@ -3,7 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::FlowRecord;
+use super::{FlowRecord, Owners, ProcessObject, Unattributed};
 use crate::error::{Error, Reason};
 use crate::feature::{FEATURE_FIELDS, Values};
 use crate::field::{Field, Lists, Scalar};
@@ -23,6 +23,10 @@ pub enum Value<'a> {
     Tunnels(&'a [Tunnel]),
     /// DNS transactions.
     Dns(&'a [Transaction]),
+    /// Texts that came from outside.
+    Texts(&'a [String]),
+    /// The owner of an end.
+    Process(&'a ProcessObject),
 }
 
 impl Value<'_> {
@@ -35,6 +39,8 @@ impl Value<'_> {
             Value::Mpls(list) => list.is_empty(),
             Value::Tunnels(list) => list.is_empty(),
             Value::Dns(list) => list.is_empty(),
+            Value::Texts(list) => list.is_empty(),
+            Value::Process(_) => false,
         }
     }
 }
@@ -47,6 +53,8 @@ impl Serialize for Value<'_> {
             Value::Mpls(list) => list.serialize(serializer),
             Value::Tunnels(list) => list.serialize(serializer),
             Value::Dns(list) => list.serialize(serializer),
+            Value::Texts(list) => list.serialize(serializer),
+            Value::Process(process) => process.serialize(serializer),
         }
     }
 }
@@ -85,17 +93,30 @@ impl Column {
 
     /// Returns the columns that a comma-separated list names: fields, `@core`, `@stats`, `@all`.
     ///
-    /// A name that comes twice counts once, where it comes first.
+    /// A name that comes twice counts once, where it comes first. The lists do not hold the owners of sockets: they
+    /// stay unknown unless flows are attributed.
     ///
     /// # Errors
     /// [`Error::UnknownField`] for a name that no field has.
     pub fn parse(list: &str) -> Result<Vec<Column>, Error> {
+        Column::parse_among(list, |column| column.field.lists != Lists::Owners)
+    }
+
+    /// Does the same where flows are attributed to processes: `@core` and `@all` hold the owners of sockets too.
+    ///
+    /// # Errors
+    /// [`Error::UnknownField`] for a name that no field has.
+    pub fn parse_with_owners(list: &str) -> Result<Vec<Column>, Error> {
+        Column::parse_among(list, |_| true)
+    }
+
+    fn parse_among(list: &str, listed: fn(&Column) -> bool) -> Result<Vec<Column>, Error> {
         let all = Column::all();
         let mut chosen: Vec<Column> = Vec::new();
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let wanted: Vec<&Column> = match name {
-                "@all" => all.iter().collect(),
-                "@core" => all.iter().filter(|column| column.in_core()).collect(),
+                "@all" => all.iter().filter(|column| listed(column)).collect(),
+                "@core" => all.iter().filter(|column| column.in_core() && listed(column)).collect(),
                 "@stats" => all.iter().filter(|column| column.in_stats()).collect(),
                 _ => all.iter().filter(|column| column.field.name == name).collect(),
             };
@@ -117,6 +138,11 @@ impl Column {
         self.from.value(record)
     }
 
+    /// Tells whether its values are process objects.
+    pub(crate) fn is_process(&self) -> bool {
+        matches!(self.from, From::Record(_)) && ["src_process", "dst_process"].contains(&self.field.name)
+    }
+
     /// Returns the place of this column among [`Column::all`], none of one that was added.
     pub(crate) fn place(&self) -> Option<usize> {
         Column::all().iter().position(|column| column.from == self.from)
@@ -129,7 +155,7 @@ impl Column {
     }
 
     fn in_core(&self) -> bool {
-        matches!(self.field.lists, Lists::Core | Lists::CoreAndStats)
+        matches!(self.field.lists, Lists::Core | Lists::CoreAndStats | Lists::Owners)
     }
 
     fn in_stats(&self) -> bool {
@@ -238,6 +264,10 @@ const TAIL: &[Field] = &[
     Field::core_and_stats("dns_query"),
     Field::core("dns"),
     Field::core("dns_truncated"),
+    Field::owner("src_process"),
+    Field::owner("dst_process"),
+    Field::owner("src_unattributed"),
+    Field::owner("dst_unattributed"),
     Field::core_and_stats("end_reason"),
     Field::stats("flow_end_reason"),
     Field::core_and_stats("slice"),
@@ -283,11 +313,15 @@ impl FlowRecord {
             }
             22 => Value::Dns(&self.l7.dns),
             23 => Value::Scalar(if self.l7.dns_truncated { Scalar::Bool(true) } else { Scalar::Absent }),
-            24 => word(self.end_reason.name()),
-            25 => number(self.end_reason.ipfix()),
-            26 => optional(self.was_cut().then_some(self.slice)),
-            27 => Value::Scalar(if self.was_cut() { Scalar::Bool(self.is_final) } else { Scalar::Absent }),
-            28 => word(self.orientation.name()),
+            24 => process(self, |owners| owners.src.as_ref()),
+            25 => process(self, |owners| owners.dst.as_ref()),
+            26 => unattributed(self, |owners| owners.src.as_ref()),
+            27 => unattributed(self, |owners| owners.dst.as_ref()),
+            28 => word(self.end_reason.name()),
+            29 => number(self.end_reason.ipfix()),
+            30 => optional(self.was_cut().then_some(self.slice)),
+            31 => Value::Scalar(if self.was_cut() { Scalar::Bool(self.is_final) } else { Scalar::Absent }),
+            32 => word(self.orientation.name()),
             _ => Value::Scalar(Scalar::Absent),
         }
     }
@@ -311,4 +345,20 @@ fn optional<N: Into<u64>>(value: Option<N>) -> Value<'static> {
 
 fn labels<T>(record: &FlowRecord, part: fn(&Labels) -> &[T]) -> &[T] {
     record.labels.as_deref().map(part).unwrap_or_default()
+}
+
+type OwnerOf = fn(&Owners) -> Option<&Result<ProcessObject, Unattributed>>;
+
+fn process(record: &FlowRecord, end: OwnerOf) -> Value<'_> {
+    match record.owners.as_deref().and_then(end) {
+        Some(Ok(owner)) => Value::Process(owner),
+        _ => Value::Scalar(Scalar::Absent),
+    }
+}
+
+fn unattributed(record: &FlowRecord, end: OwnerOf) -> Value<'_> {
+    match record.owners.as_deref().and_then(end) {
+        Some(Err(reason)) => word(reason.name()),
+        _ => Value::Scalar(Scalar::Absent),
+    }
 }

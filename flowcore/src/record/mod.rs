@@ -1,7 +1,14 @@
 //! The records: what flowcap writes (record.md is the contract of names, types and units).
 #![forbid(unsafe_code)]
 
+mod alert;
 mod column;
+mod event;
+mod members;
+mod network;
+mod process;
+mod sighted;
+mod socket;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +23,14 @@ use crate::l7::{App, L7Facts};
 use crate::packet::Labels;
 use crate::time::{TableTime, Timestamp};
 
+pub use alert::{AlertRecord, Rule};
 pub use column::{Column, Value};
+pub use event::{EventKind, EventSource, NetworkEvent};
+pub use members::{Described, Members, Row};
+pub use network::{NetworkStatsRecord, RouteRecord};
+pub use process::{Match, Owners, ProcessChange, ProcessObject, ProcessRecord, Unattributed, Who};
+pub use sighted::{SightedAs, SightedSocket};
+pub use socket::{Change, SocketRecord};
 
 reasons! {
     /// Why a flow's record was written.
@@ -114,6 +128,8 @@ pub struct FlowRecord {
     pub app: Option<App>,
     /// What the protocol parsers found.
     pub l7: L7Facts,
+    /// Who owned its ends; none where nobody asks.
+    pub owners: Option<Box<Owners>>,
     /// Why the record was written.
     pub end_reason: EndReason,
     /// Which rule said who is src.
@@ -219,10 +235,34 @@ pub struct StatsRecord {
     pub dns_partial: u64,
     /// What was no DNS message on a DNS port, by reason.
     pub dns_refused: BTreeMap<&'static str, u64>,
+    /// How the ends of flows were attributed to processes; none where nobody asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<AttributionStats>,
     /// What became of the records, for each sink.
     pub sinks: Vec<SinkStats>,
     /// Bytes held for flows: states, payload, parsers.
     pub memory_bytes: u64,
+}
+
+/// How the ends of flows were attributed to processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AttributionStats {
+    /// Sockets of flows in the index now.
+    pub sockets: u64,
+    /// Sockets that had to make room in the index.
+    pub sockets_evicted: u64,
+    /// Ends with an owner, by match.
+    pub found: BTreeMap<&'static str, u64>,
+    /// Ends without one, by reason; flows without a local end count once.
+    pub unattributed: BTreeMap<&'static str, u64>,
+    /// Slices whose owners were not remembered for the next slice: there were too many.
+    pub slices_not_carried: u64,
+    /// Sockets asked for.
+    pub lookups: u64,
+    /// Requests that found the queue full.
+    pub lookups_dropped: u64,
+    /// Questions that the machine did not answer.
+    pub lookups_failed: u64,
 }
 
 /// What became of the records that went to a sink.
@@ -246,4 +286,16 @@ pub enum Record<'a> {
     Flow(&'a FlowRecord),
     /// The meter's own counters.
     Stats(&'a StatsRecord),
+    /// A socket of a snapshot, or a change.
+    Socket(&'a SocketRecord),
+    /// A process that owns sockets.
+    Process(&'a ProcessRecord),
+    /// An expectation that was not met.
+    Alert(&'a AlertRecord),
+    /// A connection that was opened, accepted, closed or refused.
+    Event(&'a NetworkEvent),
+    /// Counters of a protocol or an interface.
+    NetworkStats(&'a NetworkStatsRecord),
+    /// A route.
+    Route(&'a RouteRecord),
 }

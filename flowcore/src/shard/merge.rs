@@ -23,8 +23,8 @@ pub struct Merge {
 
 /// What comes out of a [`Merge`].
 pub enum Merged<'a> {
-    /// The next record.
-    Record(&'a FlowRecord),
+    /// The next record; who takes it may add to it.
+    Record(&'a mut FlowRecord),
     /// All shards have reported their counters, each at the same point of the input.
     Report(Vec<ShardReport>),
     /// Nothing more is there now; the next call waits.

@@ -6,9 +6,10 @@ use super::output::Output;
 use super::{Sink, json, spell};
 use crate::error::Error;
 use crate::field::Scalar;
-use crate::record::{Column, Record, Value};
+use crate::record::{Column, ProcessObject, Record, Value};
 
-/// Writes flow records as CSV: what is absent is an empty cell, lists are JSON texts.
+/// Writes flow records as CSV: what is absent is an empty cell, lists are JSON texts, and each member of an object
+/// has a column.
 pub(super) struct Csv {
     output: Output,
     columns: Vec<Column>,
@@ -21,29 +22,22 @@ impl Csv {
     /// # Errors
     /// [`Error::Output`] if the file has another header.
     pub(super) fn new(mut output: Output, columns: &[Column]) -> Result<Self, Error> {
-        let names: Vec<&str> = columns.iter().map(|column| column.field.name).collect();
-        let header = names.join(",");
-        match output.head() {
-            Some(head) if head == header => {}
-            Some(_) => {
-                let other = "has other columns, so nothing is added to it";
-                return Err(output.error(std::io::Error::new(std::io::ErrorKind::InvalidData, other)));
-            }
-            None => {
-                let out = output.room()?;
-                out.extend_from_slice(header.as_bytes());
-                out.push(b'\n');
-            }
-        }
+        let titles: Vec<String> = columns.iter().flat_map(titles).collect();
+        let names: Vec<&str> = titles.iter().map(String::as_str).collect();
+        begin(&mut output, &names)?;
         Ok(Csv { output, columns: columns.to_vec(), cell: Vec::new() })
     }
 }
 
 impl Sink for Csv {
+    fn takes(&self, record: Record<'_>) -> bool {
+        matches!(record, Record::Flow(_))
+    }
+
     fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
         let Record::Flow(flow) = record else {
             return Err(Error::Option(
-                "CSV has flow records only; stats records go to JSON lines".to_owned(),
+                "this CSV has flow records only; stats records go to JSON lines".to_owned(),
             ));
         };
         let out = self.output.room()?;
@@ -53,23 +47,18 @@ impl Sink for Csv {
                 out.push(b',');
             }
             match column.value(flow) {
-                absent if absent.is_absent() => {}
-                Value::Scalar(Scalar::Text(outside)) => {
-                    self.cell.clear();
-                    text(&mut self.cell, outside);
-                    quote(out, &self.cell);
+                Value::Process(owner) => {
+                    for nth in 0..ProcessObject::MEMBERS.len() {
+                        if nth > 0 {
+                            out.push(b',');
+                        }
+                        append(out, &mut self.cell, owner.value(nth));
+                    }
                 }
-                Value::Scalar(plain @ Scalar::Packets(_)) => {
-                    self.cell.clear();
-                    spell::scalar(&mut self.cell, &plain);
-                    quote(out, &self.cell);
+                _ if column.is_process() => {
+                    out.extend(std::iter::repeat_n(b',', ProcessObject::MEMBERS.len() - 1));
                 }
-                Value::Scalar(plain) => spell::scalar(out, &plain),
-                list => {
-                    self.cell.clear();
-                    json::value(&mut self.cell, &json::Prefix::NONE, list);
-                    quote(out, &self.cell);
-                }
+                value => append(out, &mut self.cell, value),
             }
         }
         if out.len() == start {
@@ -89,8 +78,61 @@ impl Sink for Csv {
     }
 }
 
+/// Writes the header, unless the file has it already.
+///
+/// # Errors
+/// [`Error::Output`] if the file has another header.
+pub(super) fn begin(output: &mut Output, names: &[&str]) -> Result<(), Error> {
+    let header = names.join(",");
+    match output.head() {
+        Some(head) if head == header => {}
+        Some(_) => {
+            let other = "has other columns, so nothing is added to it";
+            return Err(output.error(std::io::Error::new(std::io::ErrorKind::InvalidData, other)));
+        }
+        None => {
+            let out = output.room()?;
+            out.extend_from_slice(header.as_bytes());
+            out.push(b'\n');
+        }
+    }
+    Ok(())
+}
+
+/// Returns the titles of a column: one, or one for each member of an object.
+fn titles(column: &Column) -> Vec<String> {
+    let name = column.field.name;
+    if column.is_process() {
+        return ProcessObject::MEMBERS.iter().map(|member| format!("{name}_{member}")).collect();
+    }
+    vec![name.to_owned()]
+}
+
+/// Appends the cell of a value.
+fn append(out: &mut Vec<u8>, cell: &mut Vec<u8>, value: Value<'_>) {
+    match value {
+        absent if absent.is_absent() => {}
+        Value::Scalar(Scalar::Text(outside)) => {
+            cell.clear();
+            text(cell, outside);
+            quote(out, cell);
+        }
+        Value::Scalar(plain @ Scalar::Packets(_)) => {
+            cell.clear();
+            spell::scalar(cell, &plain);
+            quote(out, cell);
+        }
+        Value::Scalar(plain) => spell::scalar(out, &plain),
+        list => {
+            cell.clear();
+            json::value(cell, &json::Prefix::NONE, list);
+            quote(out, cell);
+        }
+    }
+}
+
 /// Appends a text from outside; one that a spreadsheet would run as a formula gets an apostrophe in front.
-fn text(cell: &mut Vec<u8>, outside: &str) {
+pub(super) fn text(cell: &mut Vec<u8>, outside: &str) {
     if outside.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         cell.push(b'\'');
     }
@@ -98,7 +140,7 @@ fn text(cell: &mut Vec<u8>, outside: &str) {
 }
 
 /// Appends a cell, in quotes if it needs them.
-fn quote(out: &mut Vec<u8>, cell: &[u8]) {
+pub(super) fn quote(out: &mut Vec<u8>, cell: &[u8]) {
     if !cell.iter().any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')) {
         return out.extend_from_slice(cell);
     }
@@ -155,7 +197,8 @@ mod tests {
     #[test]
     fn no_column_is_left_out() {
         let (_, rows) = through("@all", &[sample::icmp6()]);
-        let names: Vec<_> = Column::all().iter().map(|column| column.field.name.to_owned()).collect();
+        let columns = Column::parse("@all").unwrap();
+        let names: Vec<_> = columns.iter().map(|column| column.field.name.to_owned()).collect();
         assert_eq!(rows[0], names);
         assert_eq!(rows[1].len(), names.len());
     }
@@ -194,6 +237,24 @@ mod tests {
             assert_eq!(text.lines().count(), 2);
         }
         assert!(through("dns_query", &[sample::dns("a,\"b")]).0.ends_with("\n\"a,\"\"b\"\n"));
+    }
+
+    #[test]
+    fn each_member_of_a_process_has_a_column() {
+        let mut flow = sample::tcp();
+        flow.owners = Some(Box::new(sample::owners("=cmd|'x'!A1")));
+        let (text, rows) = through("src_process,dst_process,src_unattributed,dst_unattributed", &[flow]);
+        let column = |name: &str| rows[0].iter().position(|title| title == name).unwrap();
+        assert_eq!(rows[0].len(), 2 * crate::record::ProcessObject::MEMBERS.len() + 2);
+        assert_eq!(rows[1].len(), rows[0].len());
+        assert_eq!(rows[1][column("src_process_name")], "'=cmd|'x'!A1");
+        assert_eq!(rows[1][column("src_process_args")], r#"["=cmd|'x'!A1","-a \"b\""]"#);
+        assert_eq!(rows[1][column("src_process_upid")], "'=cmd|'x'!A1|10|1.50");
+        assert_eq!(rows[1][column("src_process_start_time")], "1970-01-01T00:00:01.500000000Z");
+        assert_eq!(rows[1][column("src_process_match")], "exact");
+        assert_eq!(rows[1][column("dst_process_pid")], "");
+        assert_eq!(rows[1][column("dst_unattributed")], "eperm");
+        assert_eq!(text.lines().count(), 2);
     }
 
     #[test]

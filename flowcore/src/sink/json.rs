@@ -8,9 +8,9 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use super::line::Append;
 use super::{digits, dns, spell};
-use crate::field::Scalar;
+use crate::field::{Scalar, is_unsafe};
 use crate::packet::Tunnel;
-use crate::record::Value;
+use crate::record::{ProcessObject, Value};
 
 /// What stands before a value: `,"name":` of a member, in a block of fixed size, or nothing.
 pub(super) struct Prefix {
@@ -55,7 +55,7 @@ pub(super) fn value(out: &mut impl Append, before: &Prefix, value: Value<'_>) {
         Value::Scalar(Scalar::Packets(rows)) => {
             member(out, before, |out| spell::list(out, rows, spell::packet));
         }
-        Value::Vlans([]) | Value::Mpls([]) | Value::Tunnels([]) | Value::Dns([]) => {}
+        Value::Vlans([]) | Value::Mpls([]) | Value::Tunnels([]) | Value::Dns([]) | Value::Texts([]) => {}
         Value::Vlans(vlans) => {
             member(out, before, |out| spell::list(out, vlans, |out, &vlan| digits::integer(out, vlan)));
         }
@@ -66,6 +66,8 @@ pub(super) fn value(out: &mut impl Append, before: &Prefix, value: Value<'_>) {
         Value::Dns(transactions) => {
             member(out, before, |out| spell::list(out, transactions, dns::transaction));
         }
+        Value::Texts(texts) => member(out, before, |out| spell::list(out, texts, |out, one| text(out, one))),
+        Value::Process(owner) => member(out, before, |out| process(out, owner)),
     }
 }
 
@@ -139,6 +141,20 @@ fn tunnel(out: &mut impl Append, tunnel: &Tunnel) {
     out.byte(b'}');
 }
 
+/// Appends the owner of an end as an object: what serde says, with its time as times are everywhere.
+#[inline(never)]
+fn process(out: &mut impl Append, owner: &ProcessObject) {
+    let mut mark = b'{';
+    for (name, member) in owner.members() {
+        out.byte(mark);
+        word(out, name.as_bytes());
+        out.byte(b':');
+        value(out, &Prefix::NONE, member);
+        mark = b',';
+    }
+    out.byte(b'}');
+}
+
 /// Appends any serializable value; texts in it are escaped as everywhere.
 pub(super) fn nested(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     let start = out.len();
@@ -146,15 +162,6 @@ pub(super) fn nested(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
         out.truncate(start);
         out.extend_from_slice(b"null");
     }
-}
-
-/// Tells whether a character never stands in an output as it is (faults.md): controls, DEL, C1, what changes the
-/// direction of writing, and the line separators that only some readers know.
-fn is_unsafe(letter: char) -> bool {
-    matches!(letter,
-        '\0'..='\x1f' | '\x7f'..='\u{9f}'
-        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        | '\u{2028}' | '\u{2029}')
 }
 
 /// Appends a text with escapes for what is unsafe and for the characters that `also` names.

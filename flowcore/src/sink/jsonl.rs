@@ -74,6 +74,12 @@ impl Sink for Jsonl {
                 });
             }
             Record::Stats(stats) => json::nested(out, &Typed { kind: "stats", stats }),
+            Record::Socket(socket) => json::nested(out, socket),
+            Record::Process(process) => json::nested(out, process),
+            Record::Alert(alert) => json::nested(out, alert),
+            Record::Event(event) => json::nested(out, event),
+            Record::NetworkStats(stats) => json::nested(out, stats),
+            Record::Route(route) => json::nested(out, route),
         }
         out.push(b'\n');
         Ok(())

@@ -10,12 +10,21 @@
 mod csv;
 mod digits;
 mod dns;
+mod grid;
+mod host;
 mod json;
 mod jsonl;
 mod line;
+mod log;
 mod output;
+mod people;
+mod read;
+mod rows;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod sample_host;
+mod sighted;
 mod spell;
 mod table;
 
@@ -23,6 +32,10 @@ use crate::error::Error;
 use crate::record::{Column, Record};
 
 use output::Output;
+
+pub use host::{HostRecords, open_host};
+pub use read::read_sockets;
+pub use sighted::{SightedLines, read_sighted};
 
 /// A place where records go.
 ///
@@ -39,6 +52,11 @@ pub trait Sink: Send {
     /// [`BrokenPipe`](std::io::ErrorKind::BrokenPipe) when the reader has closed it.
     /// [`Error::Option`] for a type of record that the format cannot hold.
     fn write(&mut self, record: Record<'_>) -> Result<(), Error>;
+
+    /// Tells whether it holds records of this type; by default it does.
+    fn takes(&self, _record: Record<'_>) -> bool {
+        true
+    }
 
     /// Makes everything written so far visible to readers of the destination.
     ///
@@ -68,6 +86,8 @@ pub enum Format {
     Csv,
     /// Aligned columns for people.
     Table,
+    /// Lines of a `#Fields:` log; sockets and processes only.
+    Log,
 }
 
 impl Format {
@@ -119,6 +139,10 @@ pub fn open(
     if destination.split_once("://").is_some() {
         return Err(Error::Option(format!("{destination}: records can go to files and to '-' only")));
     }
+    let format = Format::of(destination, format);
+    if format == Format::Log {
+        return Err(Error::Option(format!("{destination}: a log holds sockets and processes, no flows")));
+    }
     let output = Output::open(destination, existing)?;
     let core;
     let fields = match columns {
@@ -128,10 +152,10 @@ pub fn open(
             &core
         }
     };
-    Ok(match Format::of(destination, format) {
-        Format::Jsonl => Box::new(jsonl::Jsonl::new(output, fields)),
+    Ok(match format {
         Format::Csv => Box::new(csv::Csv::new(output, fields)?),
         Format::Table => Box::new(table::Table::new(output, columns)?),
+        Format::Jsonl | Format::Log => Box::new(jsonl::Jsonl::new(output, fields)),
     })
 }
 

@@ -221,7 +221,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// Returns `flows.jsonl.zst`, else `flows-2.jsonl.zst` and so on: the first that is not there, nor its `.part`.
 fn first_free(destination: &str) -> PathBuf {
     let (name, _) = split_compression(destination);
-    let stem = name.strip_suffix(".jsonl").or(name.strip_suffix(".csv")).unwrap_or(name);
+    let stem = [".jsonl", ".csv", ".log"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
     let ending = destination.strip_prefix(stem).unwrap_or_default();
     let mut path = PathBuf::from(destination);
     let mut number = 2;

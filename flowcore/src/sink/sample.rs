@@ -1,12 +1,13 @@
-//! Records for the tests of this room.
+//! Flow records for the tests of this room.
 
 use std::sync::Arc;
 
 use crate::feature::{CommunityId, FeatureOptions, Features};
+use crate::host::{Credentials, Process};
 use crate::key::{Dir, Endpoint, FiveTuple, FlowKey, Proto};
 use crate::l7::{App, L7Facts, Transaction};
 use crate::packet::{Facts, Fragment, Labels, Packet, TcpFacts, TcpFlags};
-use crate::record::{EndReason, FlowRecord, Orientation};
+use crate::record::{EndReason, FlowRecord, Match, Orientation, Owners, ProcessObject, Unattributed, Who};
 use crate::time::{TableTime, Timestamp};
 
 /// A TCP flow of four packets in two VLANs: SYN, SYN-ACK, ACK, 1,674 bytes of answer; 1,940 bytes on the wire.
@@ -52,6 +53,24 @@ pub(super) fn icmp6() -> FlowRecord {
 pub(super) fn udp6() -> FlowRecord {
     let tuple = FiveTuple { src: end("2001:db8::1", 5000), dst: end("2001:db8::2", 6000), proto: Proto::UDP };
     flow(tuple, &[(Dir::Fwd, 0, 1_250, None)])
+}
+
+/// A process of this name at the first end, and a reason at the other.
+pub(super) fn owners(name: &str) -> Owners {
+    let process = Process {
+        pid: 10,
+        name: name.to_owned(),
+        exe: None,
+        args: vec![name.to_owned(), "-a \"b\"".to_owned()],
+        started: Timestamp::from_nanos(1_500_000_000),
+        ppid: 1,
+        parent_name: Some("init".to_owned()),
+        credentials: Credentials { uid: 1000, ..Credentials::default() },
+        user: Some("user".to_owned()),
+        container_id: None,
+    };
+    let object = ProcessObject::new(Who::Process(Arc::new(process)), Match::Exact, Some(3), 2);
+    Owners { src: Some(Ok(object)), dst: Some(Err(Unattributed::Eperm)) }
 }
 
 /// The labels of a record, to be changed.
@@ -111,6 +130,7 @@ fn flow(tuple: FiveTuple, packets: &[(Dir, i64, u32, Option<TcpFlags>)]) -> Flow
         features: features.finish(),
         app: None,
         l7: L7Facts::default(),
+        owners: None,
         end_reason: EndReason::Eof,
         orientation: Orientation::First,
         slice: 0,

@@ -7,7 +7,7 @@ use super::{Sink, digits, json, spell};
 use crate::error::Error;
 use crate::field::Scalar;
 use crate::key::{End, Endpoint};
-use crate::record::{Column, FlowRecord, Record, Value};
+use crate::record::{Column, FlowRecord, ProcessObject, Record, Value, Who};
 
 /// Writes flow records as a table.
 ///
@@ -47,6 +47,7 @@ enum Cell {
 struct Info {
     history: Option<Column>,
     dns_query: Option<Column>,
+    owners: [Option<Column>; 2],
 }
 
 impl Table {
@@ -66,6 +67,10 @@ impl Table {
 }
 
 impl Sink for Table {
+    fn takes(&self, record: Record<'_>) -> bool {
+        matches!(record, Record::Flow(_))
+    }
+
     fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
         let Record::Flow(flow) = record else {
             return Err(Error::Option(
@@ -128,7 +133,11 @@ fn for_people() -> Vec<TableColumn> {
     use Align::{Left, Right};
     let all = Column::all();
     let named = |name: &str| all.iter().find(|column| column.field.name == name).copied();
-    let info = Info { history: named("history"), dns_query: named("dns_query") };
+    let info = Info {
+        history: named("history"),
+        dns_query: named("dns_query"),
+        owners: [named("src_process"), named("dst_process")],
+    };
     [
         ("START (UTC)", Left, 19, Some(Cell::Start)),
         ("LASTED", Right, 6, Some(Cell::Duration)),
@@ -160,7 +169,8 @@ fn shape(field: &str) -> (Align, usize) {
         "timestamp" | "end" | "community_id" | "dns_query" => 30,
         "type" | "protocol" | "app" => 6,
         "src_ip" | "dst_ip" => 15,
-        "history" | "tunnel" | "dns" | "splt" => 20,
+        "history" | "tunnel" | "dns" | "splt" | "src_process" | "dst_process" => 20,
+        "src_unattributed" | "dst_unattributed" => 11,
         "end_reason" | "orientation" | "interface" | "vlan" | "mpls" => 9,
         "flags" | "src_flags" | "dst_flags" | "tcp_state" => 6,
         _ => return (Align::Right, 8),
@@ -187,7 +197,8 @@ impl Cell {
 }
 
 impl Info {
-    /// Appends what there is of: history, the first DNS query, ICMP type and code, tunnels, VLANs, slice.
+    /// Appends what there is of: history, the first DNS query, the processes at both ends, ICMP type and code, tunnels,
+    /// VLANs, slice.
     fn append(&self, out: &mut Vec<u8>, flow: &FlowRecord) {
         for column in [&self.history, &self.dns_query].into_iter().flatten() {
             gap(out);
@@ -197,6 +208,13 @@ impl Info {
         // Writing to a Vec cannot fail.
         if more > 0 {
             _ = write!(out, " (+{more})");
+        }
+        for (column, side) in self.owners.iter().zip(["from", "to"]) {
+            if let Some(Value::Process(owner)) = column.map(|column| column.value(flow)) {
+                gap(out);
+                _ = write!(out, "{side} ");
+                process(out, owner);
+            }
         }
         if let Some((kind, code)) = flow.icmp {
             gap(out);
@@ -242,8 +260,21 @@ fn field(out: &mut Vec<u8>, column: &Column, flow: &FlowRecord) {
         absent if absent.is_absent() => {}
         Value::Scalar(Scalar::Text(outside)) => json::printable(out, outside),
         Value::Scalar(plain) => spell::scalar(out, &plain),
+        Value::Process(owner) => process(out, owner),
         list => json::value(out, &json::Prefix::NONE, list),
     }
+}
+
+/// Appends `name/pid`, or `uid N`.
+fn process(out: &mut Vec<u8>, owner: &ProcessObject) {
+    // Writing to a Vec cannot fail.
+    _ = match &owner.who {
+        Who::Process(process) => {
+            json::printable(out, &process.name);
+            write!(out, "/{}", process.pid)
+        }
+        Who::User { uid, .. } => write!(out, "uid {uid}"),
+    };
 }
 
 fn number(column: &Column, flow: &FlowRecord) -> u64 {

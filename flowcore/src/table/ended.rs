@@ -85,6 +85,7 @@ impl EndedFlow {
             },
             app: self.app,
             l7: std::mem::take(&mut self.l7),
+            owners: None,
             end_reason: self.end_reason,
             orientation: self.orientation,
             slice: self.slice,

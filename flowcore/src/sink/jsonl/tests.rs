@@ -241,3 +241,30 @@ fn a_line_may_be_of_any_length() {
         assert_eq!(line, format!(r#"{{"src_port":54585,"dns_query":"{query}","dst_port":53}}"#));
     }
 }
+
+#[test]
+fn owners_as_objects() {
+    let mut flow = sample::tcp();
+    flow.owners = Some(Box::new(sample::owners("curl")));
+    let line = &with_columns(
+        &Column::parse("src_process,dst_process,src_unattributed,dst_unattributed").unwrap(),
+        &[Record::Flow(&flow)],
+    )[0];
+    assert_eq!(
+        line,
+        concat!(
+            r#"{"src_process":{"pid":10,"name":"curl","args":["curl","-a \"b\""],"user":"user","uid":1000,"#,
+            r#""start_time":"1970-01-01T00:00:01.500000000Z","ppid":1,"parent_name":"init","#,
+            r#""upid":"curl|10|1.50","match":"exact","evidence_age_ms":3,"shared":2},"#,
+            r#""dst_unattributed":"eperm"}"#
+        )
+    );
+    let whole: serde_json::Value = serde_json::to_value(&flow).unwrap();
+    let written: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(written["src_process"], whole["src_process"]);
+    // The lists hold them only where flows are attributed.
+    let named = |columns: Vec<Column>| columns.iter().any(|column| column.field.name == "src_process");
+    assert!(!named(Column::parse("@core,@stats,@all").unwrap()));
+    assert!(named(Column::parse_with_owners("@core").unwrap()));
+    assert!(!named(Column::parse_with_owners("@stats").unwrap()));
+}

@@ -1,0 +1,182 @@
+//! Snapshots of this machine's sockets, with their owners.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use flowcore::Error;
+use flowcore::host::{
+    MachineSockets, NetNamespace, Owner, ProcessTable, Processes, Socket, SocketTable, network_stats, routes,
+};
+use flowcore::meter::Stop;
+use flowcore::record::{NetworkStatsRecord, Record, RouteRecord, SocketRecord};
+use flowcore::time::Timestamp;
+use flowcore::watch::{self, Changes};
+
+use super::Watch;
+use super::args::{Netns, SocketsArgs, With};
+use crate::run::say;
+
+impl Watch {
+    /// Shows this machine's sockets, once or until it is to stop; returns the number of alerts.
+    pub(super) fn machine(mut self, args: &SocketsArgs, stop: &Stop) -> Result<usize, Error> {
+        let interval = args.interval.or(args.changes.then_some(INTERVAL));
+        let started = Instant::now();
+        let end = args.duration.and_then(|limit| limit.0).map(|duration| started + duration);
+        let mut machine = Machine::open(args.netns).map_err(|error| unreadable("sockets", error))?;
+        let (mut changes, mut processes) = (Changes::default(), watch::Processes::default());
+        for nth in 1.. {
+            let snapshot = machine.snapshot().map_err(|error| unreadable("sockets", error))?;
+            if nth == 1 {
+                self.note_what_is_missing(&snapshot, machine.closed_namespaces);
+            }
+            let at = snapshot.at;
+            self.check(&snapshot.sockets, at)?;
+            let shown: Vec<SocketRecord> =
+                snapshot.sockets.into_iter().filter(|record| self.filter.passes(&record.socket)).collect();
+            if args.with.contains(&With::Process) {
+                for record in processes.take(&shown, at) {
+                    self.write(Record::Process(&record))?;
+                }
+            }
+            let shown = if args.changes { changes.take(shown, at) } else { shown };
+            for record in &shown {
+                self.write(Record::Socket(record))?;
+            }
+            self.write_tables(&args.with, at)?;
+            self.outputs.iter_mut().try_for_each(|output| output.flush())?;
+            let Some(interval) = interval else { break };
+            if !wait_until(started + interval * nth, end, stop) {
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    /// Writes the machine's counters and routes.
+    fn write_tables(&mut self, with: &[With], timestamp: Timestamp) -> Result<(), Error> {
+        if with.contains(&With::Stats) {
+            let all =
+                network_stats(Path::new("/proc")).map_err(|error| unreadable("network counters", error))?;
+            for stats in all {
+                self.write(Record::NetworkStats(&NetworkStatsRecord { timestamp, stats }))?;
+            }
+        }
+        if with.contains(&With::Routes) {
+            for route in routes().map_err(|error| unreadable("routes", error))? {
+                self.write(Record::Route(&RouteRecord { timestamp, route }))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says, once, how much cannot be seen, and why.
+    fn note_what_is_missing(&self, snapshot: &Snapshot, closed_namespaces: u64) {
+        if self.quiet {
+            return;
+        }
+        if snapshot.not_permitted > 0 {
+            say(&format!(
+                "flowcap: {} of {} sockets have no process here: those of other users are shown to root, or with \
+                 CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+                snapshot.not_permitted,
+                snapshot.sockets.len()
+            ));
+        }
+        if closed_namespaces > 0 {
+            say(&format!("flowcap: {closed_namespaces} network namespaces may not be looked into"));
+        }
+    }
+}
+
+/// The sockets of one network namespace or of all, and the processes that own them.
+struct Machine {
+    sockets: Vec<MachineSockets>,
+    processes: Processes,
+    /// Namespaces that may not be looked into.
+    closed_namespaces: u64,
+}
+
+/// The sockets at one moment.
+struct Snapshot {
+    /// When it was taken.
+    at: Timestamp,
+    /// All sockets.
+    sockets: Vec<SocketRecord>,
+    /// Of these, those whose processes may not be looked into.
+    not_permitted: usize,
+}
+
+impl Machine {
+    /// Opens what is asked for.
+    fn open(netns: Netns) -> io::Result<Self> {
+        let own = MachineSockets::open()?;
+        let mut machine = Machine { sockets: vec![own], processes: Processes::open()?, closed_namespaces: 0 };
+        if netns == Netns::All {
+            let (namespaces, unseen) = NetNamespace::all()?;
+            machine.closed_namespaces = unseen;
+            let current = NetNamespace::current()?.inode();
+            for namespace in namespaces.iter().filter(|one| one.inode() != current) {
+                match namespace.enter(MachineSockets::open) {
+                    Ok(sockets) => machine.sockets.push(sockets),
+                    Err(_) => machine.closed_namespaces += 1,
+                }
+            }
+        }
+        Ok(machine)
+    }
+
+    /// Takes a snapshot.
+    fn snapshot(&mut self) -> io::Result<Snapshot> {
+        // The sockets first and the processes after them: what is opened in between has no owner yet.
+        let at = now();
+        let mut sockets: Vec<Socket> = Vec::new();
+        for table in &mut self.sockets {
+            table.snapshot(&mut sockets)?;
+        }
+        let owners = self.processes.owners(&sockets);
+        let not_permitted = owners.iter().filter(|owner| **owner == Owner::NotPermitted).count();
+        let mut users: Vec<(u32, Option<Arc<str>>)> = Vec::new();
+        let records = sockets.into_iter().zip(owners).map(|(socket, owner)| {
+            let known = users.iter().find(|(uid, _)| *uid == socket.uid).map(|(_, name)| name.clone());
+            let user = known.unwrap_or_else(|| {
+                let name: Option<Arc<str>> = self.processes.user(socket.uid).map(Arc::from);
+                users.push((socket.uid, name.clone()));
+                name
+            });
+            SocketRecord::new(at, socket, user, &owner)
+        });
+        Ok(Snapshot { at, sockets: records.collect(), not_permitted })
+    }
+}
+
+/// Returns the time of day.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// Waits for a point in time; returns whether there is to be another snapshot.
+fn wait_until(next: Instant, end: Option<Instant>, stop: &Stop) -> bool {
+    loop {
+        let now = Instant::now();
+        if stop.is_requested() || end.is_some_and(|end| now >= end) {
+            return false;
+        }
+        if now >= next {
+            return true;
+        }
+        let until = end.map_or(next, |end| end.min(next));
+        std::thread::sleep(until.saturating_duration_since(now).min(LOOK_FOR_STOP));
+    }
+}
+
+fn unreadable(what: &str, source: std::io::Error) -> Error {
+    Error::Input { name: what.to_owned(), source }
+}
+
+/// Between two snapshots, where only --changes is given.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How long Ctrl-C may have to wait.
+const LOOK_FOR_STOP: Duration = Duration::from_millis(50);

@@ -1,0 +1,141 @@
+//! `flowcap sockets`: snapshots, changes, baselines.
+
+mod args;
+#[cfg(all(target_os = "linux", feature = "host"))]
+mod machine;
+
+use std::ops::RangeInclusive;
+use std::process::ExitCode;
+
+use flowcore::Error;
+use flowcore::meter::Stop;
+use flowcore::record::{AlertRecord, Record, SocketRecord};
+use flowcore::sink::{self, Existing, HostRecords, Sink};
+use flowcore::time::Timestamp;
+use flowcore::watch::{Alarm, Baseline, SocketFilter, last_snapshot};
+
+pub(crate) use args::SocketsArgs;
+
+use crate::run::{self, exit, say};
+
+/// Runs the subcommand, and returns the exit code.
+pub(crate) fn sockets(args: SocketsArgs) -> ExitCode {
+    let stop = Stop::new();
+    let ran = run::stop_on_signals(stop.clone())
+        .map_err(|error| Error::Internal(format!("signals: {error}")))
+        .and_then(|()| Watch::open(&args))
+        .and_then(|watch| match &args.read {
+            Some(file) => watch.file(file),
+            None => watch.machine(&args, &stop),
+        });
+    match ran {
+        Ok(0) => exit::DONE.into(),
+        Ok(_) => exit::DIFFERENT.into(),
+        Err(error) => run::fail(&error),
+    }
+}
+
+/// Where records go, and what they are compared with.
+struct Watch {
+    outputs: Vec<Box<dyn Sink>>,
+    /// A table on standard output shows alerts itself.
+    alerts_are_shown: bool,
+    filter: SocketFilter,
+    alarm: Option<Alarm>,
+    alerts: usize,
+    quiet: bool,
+}
+
+impl Watch {
+    /// Opens the baseline first and then the outputs, so that a missing baseline leaves nothing behind.
+    fn open(args: &SocketsArgs) -> Result<Self, Error> {
+        let rules = args.allow.clone();
+        let alarm = match &args.baseline {
+            Some(file) => {
+                let before = sink::read_sockets(file)?;
+                let baseline = Baseline::from_records(&before, ephemeral_ports()).allow(rules);
+                Some(Alarm::new(baseline, file))
+            }
+            None if rules.is_empty() => None,
+            None => Some(Alarm::new(Baseline::of_rules(rules, ephemeral_ports()), "allow")),
+        };
+        let existing = if args.force { Existing::Overwrite } else { Existing::Append };
+        let format = args.format.into();
+        let open = |destination: &String| {
+            sink::open_host(HostRecords::named(destination), destination, format, existing)
+        };
+        Ok(Watch {
+            outputs: args.output.iter().map(open).collect::<Result<_, _>>()?,
+            alerts_are_shown: args.format == crate::args::Format::Table
+                && args.output.iter().any(|to| to == "-"),
+            filter: args.which.filter(),
+            alarm,
+            alerts: 0,
+            quiet: args.quiet,
+        })
+    }
+
+    /// Shows the sockets of a file, or what is new in it and gone; returns the number of alerts.
+    fn file(mut self, file: &str) -> Result<usize, Error> {
+        let records = sink::read_sockets(file)?;
+        match self.alarm {
+            Some(_) => {
+                let at = records.iter().map(|record| record.timestamp).max().unwrap_or_default();
+                self.check(&records, at)?;
+            }
+            None => {
+                for record in last_snapshot(&records) {
+                    self.write_socket(record)?;
+                }
+            }
+        }
+        self.finish()
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "host")))]
+    fn machine(self, _: &SocketsArgs, _: &Stop) -> Result<usize, Error> {
+        Err(Error::Option("this build cannot see this machine's sockets, only saved ones (-r)".to_owned()))
+    }
+
+    /// Raises alerts for what is new and what is gone.
+    fn check(&mut self, now: &[SocketRecord], at: Timestamp) -> Result<(), Error> {
+        let Some(alarm) = &mut self.alarm else { return Ok(()) };
+        let alerts = alarm.check(now, at).into_iter();
+        let alerts: Vec<AlertRecord> =
+            alerts.filter(|alert| self.filter.passes(&alert.socket.socket)).collect();
+        for alert in &alerts {
+            if !self.quiet && !self.alerts_are_shown {
+                say(&format!("flowcap: warning: {alert}"));
+            }
+            self.write(Record::Alert(alert))?;
+        }
+        self.alerts += alerts.len();
+        Ok(())
+    }
+
+    fn write_socket(&mut self, record: &SocketRecord) -> Result<(), Error> {
+        if self.filter.passes(&record.socket) { self.write(Record::Socket(record)) } else { Ok(()) }
+    }
+
+    /// Writes a record wherever its type is taken.
+    fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
+        let mut takers = self.outputs.iter_mut().filter(|output| output.takes(record));
+        takers.try_for_each(|output| output.write(record))
+    }
+
+    fn finish(mut self) -> Result<usize, Error> {
+        self.outputs.iter_mut().try_for_each(|output| output.finish())?;
+        Ok(self.alerts)
+    }
+}
+
+/// Returns the ports that the kernel gives to those who ask for any.
+fn ephemeral_ports() -> RangeInclusive<u16> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().map(str::parse);
+    match (ports.next(), ports.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => first..=last,
+        // Linux's default.
+        _ => 32_768..=60_999,
+    }
+}

@@ -1,0 +1,210 @@
+//! The thread that looks up sockets as they are asked for, and all of them now and then.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::index::SocketIndex;
+use super::resolver::{Answer, Resolver};
+use crate::host::{ProcessTable, Query, Socket, SocketTable};
+use crate::record::AttributionStats;
+use crate::time::Timestamp;
+
+/// What can be set about lookups.
+#[derive(Clone, Debug)]
+pub struct LookupOptions {
+    /// The most requests that wait; what comes then is dropped and counted.
+    pub queue: usize,
+    /// How often all sockets are taken in; none for never.
+    pub snapshots: Option<Duration>,
+}
+
+impl Default for LookupOptions {
+    /// 4,096 requests, a snapshot every 5 s.
+    fn default() -> Self {
+        LookupOptions { queue: 4096, snapshots: Some(Duration::from_secs(5)) }
+    }
+}
+
+/// A thread that answers requests; it stops when this is dropped.
+pub struct Lookups {
+    requests: Requests,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Takes requests for a thread of [`Lookups`]; can be cloned and sent to other threads. Never waits.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    queue: SyncSender<Request>,
+    index: SocketIndex,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    lookups: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Request {
+    Find(Query, Timestamp),
+    Closed(Box<Socket>, Timestamp),
+    Stop,
+}
+
+impl Lookups {
+    /// Starts the thread; it takes all sockets in before it answers the first request.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start<S, P>(resolver: Resolver<S, P>, options: LookupOptions) -> io::Result<Lookups>
+    where
+        S: SocketTable + 'static,
+        P: ProcessTable + 'static,
+    {
+        let (queue, requests) = mpsc::sync_channel(options.queue);
+        let requests_of = Requests { queue, index: resolver.index(), counts: Arc::new(Counts::default()) };
+        let counts = requests_of.counts.clone();
+        let work = Work { resolver, options, requests, counts, again: Default::default() };
+        let thread = std::thread::Builder::new().name("lookups".into()).spawn(|| work.run())?;
+        Ok(Lookups { requests: requests_of, thread: Some(thread) })
+    }
+
+    /// Returns where requests go.
+    pub fn requests(&self) -> Requests {
+        self.requests.clone()
+    }
+
+    /// Answers what was asked for until now, ends the recording where there is one, and stops.
+    pub fn finish(self) {}
+}
+
+impl Drop for Lookups {
+    fn drop(&mut self) {
+        // The thread is gone already if it has panicked.
+        let _ = self.requests.queue.send(Request::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Requests {
+    /// Asks for the socket at one end of a flow; `packet` is the time of the packet that asks.
+    pub fn ask(&self, query: Query, packet: Timestamp) {
+        if self.queue.try_send(Request::Find(query, packet)).is_err() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            self.index.refuse(&query, packet);
+        }
+    }
+
+    /// Tells that a socket was closed.
+    pub fn closed(&self, socket: Socket, at: Timestamp) {
+        if self.queue.try_send(Request::Closed(Box::new(socket), at)).is_err() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the index that the answers go to.
+    pub fn index(&self) -> SocketIndex {
+        self.index.clone()
+    }
+
+    /// Adds what was counted.
+    pub fn count(&self, stats: &mut AttributionStats) {
+        stats.lookups += self.counts.lookups.load(Ordering::Relaxed);
+        stats.lookups_dropped += self.counts.dropped.load(Ordering::Relaxed);
+        stats.lookups_failed += self.counts.failed.load(Ordering::Relaxed);
+    }
+}
+
+/// What the thread works with.
+struct Work<S, P> {
+    resolver: Resolver<S, P>,
+    options: LookupOptions,
+    requests: Receiver<Request>,
+    counts: Arc<Counts>,
+    /// What is to be asked again, by how often it was; each in the order of time.
+    again: [VecDeque<Again>; PAUSES.len()],
+}
+
+struct Again {
+    due: Instant,
+    query: Query,
+    packet: Timestamp,
+}
+
+impl<S: SocketTable, P: ProcessTable> Work<S, P> {
+    fn run(mut self) {
+        let mut next_snapshot = self.snapshot();
+        let mut next_expiry = Instant::now() + EXPIRY;
+        loop {
+            let mut due = next_expiry.min(next_snapshot.unwrap_or(next_expiry));
+            due = self.again.iter().filter_map(|again| Some(again.front()?.due)).fold(due, Instant::min);
+            match self.requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Request::Find(query, packet)) => self.find(query, packet, 0),
+                Ok(Request::Closed(socket, at)) => self.resolver.closed(&socket, at),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = Instant::now();
+            self.ask_again(now);
+            if next_snapshot.is_some_and(|due| now >= due) {
+                next_snapshot = self.snapshot();
+            }
+            if now >= next_expiry {
+                self.resolver.expire();
+                next_expiry = now + EXPIRY;
+            }
+        }
+        self.resolver.finish();
+    }
+
+    fn find(&mut self, query: Query, packet: Timestamp, times: usize) {
+        self.counts.lookups.fetch_add(1, Ordering::Relaxed);
+        match self.resolver.resolve(&query, packet) {
+            Ok(Answer::Provisional) => {
+                let Some((again, pause)) = self.again.get_mut(times).zip(PAUSES.get(times)) else { return };
+                if again.len() < self.options.queue {
+                    again.push_back(Again { due: Instant::now() + *pause, query, packet });
+                } else {
+                    self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok(Answer::Settled | Answer::Nobody) => {}
+            Err(_) => _ = self.counts.failed.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    fn ask_again(&mut self, now: Instant) {
+        for times in 0..PAUSES.len() {
+            while let Some(again) =
+                self.again.get_mut(times).and_then(|again| again.pop_front_if(|again| again.due <= now))
+            {
+                self.find(again.query, again.packet, times + 1);
+            }
+        }
+    }
+
+    /// Takes all sockets in; returns when to do so again.
+    fn snapshot(&mut self) -> Option<Instant> {
+        let pause = self.options.snapshots?;
+        if self.resolver.snapshot().is_err() {
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(Instant::now() + pause)
+    }
+}
+
+/// When to ask again while only the listening socket answers: first once the connection may be complete, then for
+/// peers farther away.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
+/// How often dead sockets are let go.
+const EXPIRY: Duration = Duration::from_secs(1);

@@ -1,0 +1,116 @@
+//! Asks the machine for sockets and their owners, and writes the answers into the index.
+
+use std::io;
+use std::time::Duration;
+
+use super::index::{IndexWriter, SocketIndex};
+use super::sighting::{self, Tuple};
+use crate::host::{Owner, ProcessTable, Query, Socket, SocketState, SocketTable};
+use crate::record::SightedAs;
+use crate::time::Timestamp;
+
+/// Looks up sockets and owners.
+pub struct Resolver<S, P> {
+    sockets: S,
+    processes: P,
+    writer: IndexWriter,
+    clock: fn() -> Timestamp,
+    listed: Vec<Socket>,
+}
+
+/// What came of a lookup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// The socket that serves the flow is in the index.
+    Settled,
+    /// Only the listening socket answers yet; ask again once the connection may be complete.
+    Provisional,
+    /// No socket answers.
+    Nobody,
+}
+
+impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
+    /// Makes a resolver that writes to an index; `clock` tells the time by which packets are stamped.
+    pub fn new(sockets: S, processes: P, writer: IndexWriter, clock: fn() -> Timestamp) -> Self {
+        Resolver { sockets, processes, writer, clock, listed: Vec::new() }
+    }
+
+    /// Returns the readers' side of the index.
+    pub fn index(&self) -> SocketIndex {
+        self.writer.index()
+    }
+
+    /// Looks up the socket of one end of a flow, and its owner; `packet` is the time of the packet that asks.
+    ///
+    /// # Errors
+    /// When the machine cannot be asked.
+    pub fn resolve(&mut self, query: &Query, packet: Timestamp) -> io::Result<Answer> {
+        let found = self.sockets.find(query)?;
+        let now = (self.clock)();
+        let tuple = Tuple::of_query(self.writer.index().home(), query);
+        let found = found.and_then(|socket| Some((sighting::relation(&tuple, &socket)?, socket)));
+        let Some((is, socket)) = found.filter(|(_, socket)| socket.state != SocketState::TimeWait) else {
+            self.writer.none_answers(query, now);
+            return Ok(Answer::Nobody);
+        };
+        if socket.state == SocketState::SynReceived {
+            return Ok(Answer::Provisional);
+        }
+        let owner = self.owner(&socket, now);
+        self.writer.answered(query, &socket, is, packet.min(now), now, owner);
+        Ok(if is == SightedAs::Listener { Answer::Provisional } else { Answer::Settled })
+    }
+
+    /// Takes all sockets of the machine and their owners into the index; those that it has no more have ended.
+    ///
+    /// # Errors
+    /// When the machine cannot be asked; the index then stays as it is.
+    pub fn snapshot(&mut self) -> io::Result<()> {
+        let started = (self.clock)();
+        self.listed.clear();
+        self.sockets.snapshot(&mut self.listed)?;
+        let now = (self.clock)();
+        let (known, unknown): (Vec<Socket>, Vec<Socket>) =
+            self.listed.drain(..).partition(|socket| self.writer.knows_owner(socket, Timestamp::MIN));
+        for socket in known {
+            self.writer.seen(&socket, now, None);
+        }
+        let owners = self.processes.owners(&unknown);
+        for (socket, owner) in unknown.into_iter().zip(owners) {
+            let owner = if socket.inode == 0 { Owner::NoProcess } else { owner };
+            self.writer.seen(&socket, now, Some(owner));
+        }
+        self.writer.end_unseen(started, now);
+        Ok(())
+    }
+
+    /// Takes the end of a socket.
+    pub fn closed(&mut self, socket: &Socket, at: Timestamp) {
+        self.writer.closed(socket, at, (self.clock)());
+    }
+
+    /// Lets go what has been dead for long enough.
+    pub fn expire(&mut self) {
+        self.writer.expire((self.clock)());
+    }
+
+    /// Ends the recording, where there is one.
+    pub fn finish(&mut self) {
+        self.writer.finish();
+    }
+
+    /// Finds the owner of a socket, unless it was found not long ago.
+    fn owner(&mut self, socket: &Socket, now: Timestamp) -> Option<Owner> {
+        if socket.inode == 0 {
+            return Some(Owner::NoProcess);
+        }
+        let lately = now.as_nanos().saturating_sub(OWNER_HOLDS.as_nanos() as i64);
+        if self.writer.knows_owner(socket, Timestamp::from_nanos(lately)) {
+            return None;
+        }
+        Some(self.processes.owner(socket))
+    }
+}
+
+/// How long an owner that was found is taken for granted.
+const OWNER_HOLDS: Duration = Duration::from_secs(5);

@@ -1,0 +1,469 @@
+//! From a socket's inode to the process that holds it.
+//!
+//! What was read of a process's descriptors is kept, and one look from outside (`/proc/PID/fd`: which process it is, and
+//! how many descriptors it has) tells whether to read them again. A sweep takes that look at every process, the newest
+//! first, and reads those that are new or have changed; the others only where a socket was found nowhere.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::host::{Owner, Process, ProcessTable, Socket};
+
+use super::container::Cgroups;
+use super::holders::{Holders, Wanted};
+use super::processes::{Places, Proc, Stat};
+use super::users::Users;
+
+/// The processes of this machine, and which sockets they hold.
+///
+/// Only processes of the PID namespace whose `/proc` is read are seen. Reading those of other users needs
+/// `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH`.
+#[derive(Debug)]
+pub struct Processes {
+    proc: Proc,
+    users: Users,
+    cgroups: Cgroups,
+    holders: Holders,
+    /// The processes that were named last, the latest first.
+    recent: VecDeque<u32>,
+    /// Sockets that no process was found to hold.
+    nowhere: HashSet<u64>,
+    /// Users of processes that cannot be looked into.
+    closed_users: HashSet<u32>,
+    /// When the last sweep began, and the newest process id then.
+    swept: Option<(Instant, Option<u32>)>,
+    /// When processes without descriptors were last looked at: threads of the kernel, half of all on a small machine.
+    swept_empty: Option<Instant>,
+    sweeps: u64,
+    lookups: u64,
+    /// Parents of ancestors, as far as this lookup asked for them.
+    parents: HashMap<u32, u32>,
+    budget: Duration,
+    counts: OwnerCounts,
+}
+
+/// What the search for owners came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OwnerCounts {
+    /// Sockets asked for.
+    pub asked: u64,
+    /// Of these, those whose holders were known and hold them still.
+    pub remembered: u64,
+    /// Of these, those found with one of the latest owners.
+    pub recent: u64,
+    /// Walks over all processes.
+    pub sweeps: u64,
+    /// Processes whose descriptors were read.
+    pub processes_read: u64,
+    /// Searches that ended because their time was up.
+    pub out_of_time: u64,
+    /// Sockets held by several processes of which none descends from the others.
+    pub ambiguous: u64,
+    /// Processes of the last sweep that may not be looked into.
+    pub closed_processes: u64,
+}
+
+impl Processes {
+    /// Opens `/proc` of this machine.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open() -> io::Result<Self> {
+        Processes::at(&Places::default())
+    }
+
+    /// Opens another `/proc`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn at(places: &Places) -> io::Result<Self> {
+        Ok(Processes {
+            proc: Proc::open(&places.proc)?,
+            users: Users::new(places.passwd.clone()),
+            cgroups: Cgroups::new(places.cgroups()),
+            holders: Holders::default(),
+            recent: VecDeque::with_capacity(RECENT),
+            nowhere: HashSet::new(),
+            closed_users: HashSet::new(),
+            swept: None,
+            swept_empty: None,
+            sweeps: 0,
+            lookups: 0,
+            parents: HashMap::new(),
+            budget: BUDGET,
+            counts: OwnerCounts::default(),
+        })
+    }
+
+    /// Sets how long the search for one owner may take; 20 ms unless it is set.
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Reads a process as it is now; none where it is gone.
+    pub fn process(&mut self, pid: u32) -> Option<Process> {
+        self.proc.process(pid, &mut self.users).ok().map(|(process, ..)| process)
+    }
+
+    /// Returns the name of a user of this machine.
+    pub fn user(&mut self, uid: u32) -> Option<&str> {
+        self.users.name(uid)
+    }
+
+    /// Returns what the searches came to so far.
+    pub fn counts(&self) -> OwnerCounts {
+        self.counts
+    }
+}
+
+impl ProcessTable for Processes {
+    /// A socket whose holders are known is answered from memory when they hold it still, by the same descriptor, and
+    /// all processes were looked at within the last second: a child that was forked since is not yet seen.
+    ///
+    /// The first search has to read the descriptors of all processes. On a machine with many, that takes longer than one
+    /// search may take, and who else holds the socket may be missed: `owners(&[])` reads them all at the start.
+    fn owner(&mut self, socket: &Socket) -> Owner {
+        self.counts.asked += 1;
+        self.lookups += 1;
+        self.parents.clear();
+        let inode = socket.inode;
+        if inode == 0 {
+            return self.nobody(socket, true);
+        }
+        let deadline = Instant::now() + self.budget;
+        let wanted = Wanted::one(inode, socket.uid);
+        let remembered = self.still_held(inode);
+        let found = remembered || self.ask_recent(&wanted, inode, deadline);
+        self.counts.remembered += u64::from(remembered);
+        self.counts.recent += u64::from(found && !remembered);
+        let settle = if self.proc.counts_descriptors { self.budget } else { SETTLE };
+        let deadline = if found { deadline.min(Instant::now() + settle) } else { deadline };
+        let whole = (found && self.is_settled(remembered)) || self.sweep(&wanted, deadline, settle);
+        self.choose(socket, whole)
+    }
+
+    /// Takes the time it needs, at most 2 s: every descriptor of every process may have to be read once.
+    fn owners(&mut self, sockets: &[Socket]) -> Vec<Owner> {
+        self.counts.asked += sockets.len() as u64;
+        self.lookups += 1;
+        self.parents.clear();
+        let held = sockets.iter().filter(|socket| socket.inode != 0);
+        let wanted = Wanted {
+            inodes: held.clone().map(|socket| socket.inode).collect(),
+            users: held.map(|socket| socket.uid).collect(),
+        };
+        let whole = self.sweep(&wanted, Instant::now() + LONG_BUDGET, LONG_BUDGET);
+        self.nowhere.retain(|inode| wanted.inodes.contains(inode));
+        sockets.iter().map(|socket| self.choose(socket, whole)).collect()
+    }
+}
+
+impl Processes {
+    /// Looks whether those who held a socket do so still, and forgets those who do not.
+    fn still_held(&mut self, inode: u64) -> bool {
+        for holder in self.holders.of(inode).to_vec() {
+            match self.proc.descriptors(holder.pid) {
+                Ok(descriptors) if descriptors.socket(holder.descriptor) == Some(inode) => {
+                    let known = self.holders.known(holder.pid);
+                    if known.is_none_or(|known| known.seen.instance != descriptors.glance.instance) {
+                        self.holders.forget(holder.pid);
+                    }
+                }
+                Ok(_) => self.holders.drop(holder, inode),
+                Err(_) => self.holders.forget(holder.pid),
+            }
+        }
+        !self.holders.of(inode).is_empty()
+    }
+
+    /// Tells whether no other process can have come to hold a socket since the last sweep, as far as is likely: sockets
+    /// spread by fork, seldom otherwise.
+    fn is_settled(&self, remembered: bool) -> bool {
+        let Some((at, newest)) = self.swept else { return false };
+        at.elapsed() < RECHECK && (remembered || (newest.is_some() && self.proc.newest() == newest))
+    }
+
+    /// Asks the processes that were named last whether they hold a socket.
+    fn ask_recent(&mut self, wanted: &Wanted, inode: u64, deadline: Instant) -> bool {
+        for pid in self.recent.clone() {
+            if self.is_likely_unchanged(pid, inode) {
+                continue;
+            }
+            let Ok(descriptors) = self.proc.descriptors(pid) else {
+                self.recent.retain(|other| *other != pid);
+                continue;
+            };
+            let known = self.holders.known(pid);
+            let same = known.filter(|known| known.seen.instance == descriptors.glance.instance);
+            // A new descriptor gets the lowest free number, so it is mostly near the last one.
+            let last = same.and_then(|known| known.last);
+            let near = last.into_iter().flat_map(|last| [0, 1, 2, 3].map(|step| last.saturating_add(step)));
+            let hit = near.into_iter().find(|number| descriptors.socket(*number) == Some(inode));
+            if let Some(number) = hit {
+                self.holders.add(pid, number, inode);
+            } else if !self.holders.is_unchanged(pid, &descriptors.glance) {
+                self.counts.processes_read += 1;
+                let _ = self.holders.read(pid, &descriptors, wanted, deadline);
+            }
+            if !self.holders.of(inode).is_empty() {
+                self.look_at(pid);
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Tells whether a process has as many descriptors as when they were read, and not this socket by the one that was
+    /// last asked for, as it would have if it closed one socket and opened the next.
+    fn is_likely_unchanged(&self, pid: u32, inode: u64) -> bool {
+        let is_unchanged = |glance| self.holders.is_unchanged(pid, &glance);
+        let last = self.holders.known(pid).and_then(|known| known.last);
+        self.proc.counts_descriptors
+            && self.proc.glance(pid).is_ok_and(is_unchanged)
+            && last.is_none_or(|last| self.proc.socket(pid, last) != Some(inode))
+    }
+
+    /// Looks at all processes and reads the descriptors of those that are new or have changed; of the others too, if a
+    /// socket is then held by nobody. Ends `settle` after the first socket was found. Returns whether everything was
+    /// looked at that had to be.
+    fn sweep(&mut self, wanted: &Wanted, mut deadline: Instant, settle: Duration) -> bool {
+        self.counts.sweeps += 1;
+        self.sweeps += 1;
+        let began = (Instant::now(), self.proc.newest());
+        let Ok(pids) = self.proc.pids() else { return false };
+        let mut is_found = false;
+        let mut later = Vec::new();
+        let mut unchanged = Vec::new();
+        let mut visit = |table: &mut Self, pid: u32| {
+            if table.read(pid, wanted, deadline) && !is_found {
+                is_found = true;
+                deadline = deadline.min(Instant::now() + settle);
+            }
+            Instant::now() <= deadline
+        };
+        let mut in_time = true;
+        let skips_empty = self.swept_empty.is_some_and(|at| at.elapsed() < RECHECK);
+        for pid in pids {
+            if !in_time {
+                break;
+            }
+            if skips_empty && self.holders.known(pid).is_some_and(|known| known.empty) {
+                self.holders.see(pid, self.sweeps);
+                continue;
+            }
+            let glance = self.proc.glance(pid);
+            let is_known = glance.as_ref().is_ok_and(|glance| self.holders.is_unchanged(pid, glance));
+            if is_known && self.trusts_glance(pid) {
+                self.holders.see(pid, self.sweeps);
+                unchanged.push(pid);
+            } else if let Ok(glance) = &glance
+                && glance.open == 0
+                && self.proc.counts_descriptors
+            {
+                self.holders.note_empty(pid, *glance);
+                self.holders.see(pid, self.sweeps);
+            } else if glance.is_ok_and(|glance| wanted.users.contains(&glance.uid)) {
+                in_time = visit(self, pid);
+            } else {
+                later.push(pid);
+            }
+        }
+        for pid in later {
+            in_time = in_time && visit(self, pid);
+        }
+        if in_time {
+            self.holders.keep_seen_in(self.sweeps);
+            self.swept = Some(began);
+            self.swept_empty = if skips_empty { self.swept_empty } else { Some(began.0) };
+        }
+        if self.is_any_missing(wanted) {
+            for pid in unchanged {
+                let may_hold = self.holders.known(pid).is_some_and(|known| known.may_hold_more());
+                if may_hold {
+                    in_time = in_time && visit(self, pid);
+                }
+                if !in_time || !self.is_any_missing(wanted) {
+                    break;
+                }
+            }
+            if in_time {
+                self.note_missing(wanted);
+            }
+        }
+        let (users, closed) = self.holders.unreadable();
+        self.closed_users = users;
+        self.counts.closed_processes = closed as u64;
+        self.counts.out_of_time += u64::from(!in_time && !is_found);
+        in_time
+    }
+
+    /// Tells whether an unchanged look means unchanged descriptors; a process that may not be read is not tried again.
+    fn trusts_glance(&self, pid: u32) -> bool {
+        self.proc.counts_descriptors || self.holders.known(pid).is_some_and(|known| known.closed.is_some())
+    }
+
+    /// Reads a process's descriptors; returns whether it holds one of the sockets that are asked for.
+    fn read(&mut self, pid: u32, wanted: &Wanted, deadline: Instant) -> bool {
+        self.counts.processes_read += 1;
+        match self.proc.descriptors(pid) {
+            Ok(descriptors) => {
+                if self.holders.read(pid, &descriptors, wanted, deadline).is_err() {
+                    self.holders.forget(pid);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let Ok(uid) = self.proc.user_of(pid) else { return false };
+                let seen = self.proc.glance(pid).unwrap_or_default();
+                self.holders.close(pid, seen, uid);
+            }
+            Err(_) => self.holders.forget(pid),
+        }
+        self.holders.see(pid, self.sweeps);
+        let holds = self.holders.holds_any(pid, wanted);
+        if holds {
+            // At once: it may be gone a moment later.
+            self.look_at(pid);
+        }
+        holds
+    }
+
+    fn is_any_missing(&self, wanted: &Wanted) -> bool {
+        let is_missing = |inode: &u64| self.holders.of(*inode).is_empty() && !self.nowhere.contains(inode);
+        wanted.inodes.iter().any(is_missing)
+    }
+
+    fn note_missing(&mut self, wanted: &Wanted) {
+        if self.nowhere.len() >= NOWHERE {
+            self.nowhere.clear();
+        }
+        let missing = wanted.inodes.iter().filter(|inode| self.holders.of(**inode).is_empty());
+        self.nowhere.extend(missing.take(NOWHERE));
+    }
+
+    /// Returns a process whose descriptors were read, as it is in this lookup; none where it is gone. It is read again
+    /// when it runs another program or has another user or parent.
+    fn look_at(&mut self, pid: u32) -> Option<Arc<Process>> {
+        let lookup = self.lookups;
+        let known = self.holders.known(pid)?;
+        let is_same = |process: &Process, stat: &Stat| {
+            self.proc.glance(pid).is_ok_and(|now| now.instance == known.seen.instance)
+                && self.proc.stat(pid).is_ok_and(|now| now == *stat)
+                && self.proc.user_of(pid).is_ok_and(|now| now == process.credentials.euid)
+        };
+        if let Some((process, stat)) = &known.about
+            && (known.checked == lookup || is_same(process, stat))
+        {
+            let process = Arc::clone(process);
+            self.holders.known_mut(pid)?.checked = lookup;
+            return Some(process);
+        }
+        let instance = known.seen.instance;
+        let read = self.proc.process(pid, &mut self.users);
+        let Some((process, stat, _)) = read.ok().filter(|(.., glance)| glance.instance == instance) else {
+            self.holders.forget(pid);
+            return None;
+        };
+        let process = Arc::new(process);
+        let known = self.holders.known_mut(pid)?;
+        known.about = Some((Arc::clone(&process), stat));
+        known.checked = lookup;
+        Some(process)
+    }
+
+    /// Says who owns a socket, of those who are known to hold it.
+    fn choose(&mut self, socket: &Socket, whole: bool) -> Owner {
+        let holders = self.holders.of(socket.inode).to_vec();
+        let mut processes: Vec<Arc<Process>> = Vec::with_capacity(holders.len());
+        for holder in &holders {
+            if processes.iter().all(|process| process.pid != holder.pid) {
+                processes.extend(self.look_at(holder.pid));
+            }
+        }
+        let shared = u32::try_from(processes.len()).unwrap_or(u32::MAX);
+        if shared == 0 {
+            return self.nobody(socket, whole);
+        }
+        let Some(process) = self.heir(&processes) else {
+            self.counts.ambiguous += 1;
+            return Owner::Ambiguous;
+        };
+        if let Some(holder) = holders.iter().find(|holder| holder.pid == process.pid)
+            && let Some(known) = self.holders.known_mut(holder.pid)
+        {
+            known.last = Some(holder.descriptor);
+        }
+        self.remember(process.pid);
+        Owner::Process { process, shared }
+    }
+
+    /// Returns the latest of a family: one process from which all others descend, and of those the one that started
+    /// last. None where two have no holder among their ancestors: nothing tells them apart.
+    fn heir(&mut self, processes: &[Arc<Process>]) -> Option<Arc<Process>> {
+        if let [only] = processes {
+            return Some(Arc::clone(only));
+        }
+        let is_holder = |pid: u32| processes.iter().any(|process| process.pid == pid);
+        let mut descends = |process: &Process| {
+            let mut ancestor = process.ppid;
+            for _ in 0..GENERATIONS {
+                if ancestor == 0 || is_holder(ancestor) {
+                    break;
+                }
+                let parent = || self.proc.stat(ancestor).map_or(0, |stat| stat.ppid);
+                ancestor = *self.parents.entry(ancestor).or_insert_with(parent);
+            }
+            is_holder(ancestor)
+        };
+        let (heirs, roots): (Vec<_>, Vec<_>) = processes.iter().partition(|process| descends(process));
+        let [root] = roots.as_slice() else { return None };
+        let latest = heirs.into_iter().max_by_key(|process| (process.started, process.pid));
+        Some(Arc::clone(latest.unwrap_or(root)))
+    }
+
+    fn remember(&mut self, pid: u32) {
+        if self.recent.front() != Some(&pid) {
+            self.recent.retain(|other| *other != pid);
+            self.recent.truncate(RECENT - 1);
+            self.recent.push_front(pid);
+        }
+    }
+
+    /// Says what is known of a socket that no process was found to hold.
+    fn nobody(&mut self, socket: &Socket, whole: bool) -> Owner {
+        let hidden = self.closed_users.contains(&socket.uid) || self.proc.hides_others;
+        if socket.inode != 0 && hidden {
+            return Owner::NotPermitted;
+        }
+        let container_id = socket.cgroup.and_then(|id| self.cgroups.container(id));
+        if container_id.is_some() || !whole {
+            return Owner::UidOnly { uid: socket.uid, container_id };
+        }
+        Owner::NoProcess
+    }
+}
+
+/// How long the search for one owner may take.
+const BUDGET: Duration = Duration::from_millis(20);
+/// How long the search for the owners of many may take.
+const LONG_BUDGET: Duration = Duration::from_secs(2);
+/// How long others who hold the same socket are searched for, once one was found, where every search has to read all
+/// descriptors anew.
+const SETTLE: Duration = Duration::from_millis(2);
+/// How long a sweep stands for the present.
+const RECHECK: Duration = Duration::from_secs(1);
+/// How many of the latest owners are asked first.
+const RECENT: usize = 16;
+/// How many sockets without a holder are remembered at most.
+const NOWHERE: usize = 65_536;
+/// How far up ancestors are followed.
+const GENERATIONS: usize = 64;
+
+#[cfg(test)]
+mod tests;

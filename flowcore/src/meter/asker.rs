@@ -1,0 +1,186 @@
+//! Asks for the sockets of flows as they open: the tap's packets to requests.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::Stop;
+use super::reader::wall_clock;
+use crate::capture::{Next, Source};
+use crate::decode::{DecodeOptions, Decoder};
+use crate::enrich::{LocalAddresses, Requests};
+use crate::host::Query;
+use crate::key::{FiveTuple, Proto};
+use crate::packet::Packet;
+use crate::time::Timestamp;
+
+/// A thread that reads packets which open flows, and asks for the socket at each end that is this machine's.
+pub struct Asker {
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Asker {
+    /// Starts the thread on a tap (see [`capture`](crate::capture)); `interfaces` are the indices of interfaces by name.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(
+        tap: Box<dyn Source + Send>,
+        requests: Requests,
+        addresses: LocalAddresses,
+        interfaces: HashMap<Arc<str>, u32>,
+    ) -> io::Result<Asker> {
+        let stop = Stop::new();
+        let asking = Asking {
+            requests,
+            addresses,
+            interfaces,
+            lately: Lately::default(),
+            asked: 0,
+            stop: stop.clone(),
+        };
+        let thread = std::thread::Builder::new().name("asker".into()).spawn(|| asking.run(tap))?;
+        Ok(Asker { stop, thread: Some(thread) })
+    }
+
+    /// Returns the wall clock, by which the kernel stamps packets: the clock for a
+    /// [`Resolver`](crate::enrich::Resolver).
+    pub fn clock() -> fn() -> Timestamp {
+        wall_clock
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.stop.request();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Asking {
+    requests: Requests,
+    addresses: LocalAddresses,
+    interfaces: HashMap<Arc<str>, u32>,
+    lately: Lately,
+    asked: u64,
+    stop: Stop,
+}
+
+impl Asking {
+    fn run(mut self, mut tap: Box<dyn Source + Send>) {
+        let mut decoder = Decoder::new(DecodeOptions::default());
+        let (mut frames, mut asked) = (0, 0);
+        while !self.stop.is_requested() {
+            match tap.next(PATIENCE) {
+                Ok(Next::Frame(frame)) => {
+                    frames += 1;
+                    decoder.decode(&frame, |packet| self.see(&packet));
+                }
+                Ok(Next::Idle) => frames = 0,
+                // A device that fails stops the capture itself.
+                Ok(Next::End) | Err(_) => return,
+            }
+            // Datagrams that come in floods of known flows are not worth a core: the kernel drops them for less.
+            if frames == FRAMES_WITHOUT_PAUSE {
+                if self.asked == asked {
+                    std::thread::sleep(PAUSE);
+                }
+                (frames, asked) = (0, self.asked);
+            }
+        }
+    }
+
+    /// Asks for both ends of a packet's flow, unless that was done a moment ago.
+    fn see(&mut self, packet: &Packet<'_>) {
+        let tuple = packet.tuple();
+        let opens = packet.tcp.is_some_and(|tcp| tcp.flags.is_syn());
+        if !opens && !matches!(tuple.proto, Proto::UDP | Proto::UDP_LITE) {
+            return;
+        }
+        let back = FiveTuple { src: tuple.dst, dst: tuple.src, proto: tuple.proto };
+        // A SYN may open the next connection of its tuple, whenever it comes.
+        if !opens && self.lately.holds(&tuple, &back, packet.time) {
+            return;
+        }
+        let name = packet.labels.interface.as_ref();
+        let interface = name.and_then(|name| self.interfaces.get(name)).copied().unwrap_or(0);
+        for FiveTuple { src: local, dst: remote, proto } in [tuple, back] {
+            if self.addresses.contains(local.addr) && local.port.is_some() && remote.port.is_some() {
+                self.asked += 1;
+                self.requests.ask(Query { proto, local, remote, interface }, packet.time);
+            }
+        }
+    }
+}
+
+/// Tuples of datagrams that were asked for lately; two generations, so that it forgets and never grows without end.
+#[derive(Default)]
+struct Lately {
+    since: Timestamp,
+    young: HashSet<FiveTuple>,
+    old: HashSet<FiveTuple>,
+}
+
+impl Lately {
+    /// Tells whether a tuple is held, one way or the other; holds it from now on.
+    fn holds(&mut self, tuple: &FiveTuple, back: &FiveTuple, now: Timestamp) -> bool {
+        if now.nanos_since(self.since) > GENERATION || self.young.len() >= MOST_LATELY {
+            self.old = std::mem::take(&mut self.young);
+            self.since = now;
+        }
+        let key = if tuple.src <= tuple.dst { tuple } else { back };
+        if self.young.contains(key) || self.old.contains(key) {
+            return true;
+        }
+        self.young.insert(*key);
+        false
+    }
+}
+
+/// How long to wait for a packet before looking whether to stop.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// After so many packets in a row that asked for nothing new there is a pause.
+const FRAMES_WITHOUT_PAUSE: u32 = 64;
+const PAUSE: Duration = Duration::from_millis(1);
+/// A tuple of datagrams is asked for again after one to two of these, in nanoseconds.
+const GENERATION: u64 = 2_000_000_000;
+const MOST_LATELY: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Endpoint;
+
+    fn tuple(port: u16) -> (FiveTuple, FiveTuple) {
+        let end = |last, port| Endpoint { addr: [192, 0, 2, last].into(), port: Some(port) };
+        let there = FiveTuple { src: end(1, port), dst: end(2, 53), proto: Proto::UDP };
+        (there, FiveTuple { src: there.dst, dst: there.src, ..there })
+    }
+
+    #[test]
+    fn a_tuple_is_held_both_ways_and_for_a_while() {
+        let at = |millis: i64| Timestamp::from_nanos(1_700_000_000_000_000_000 + millis * 1_000_000);
+        let mut lately = Lately::default();
+        let (there, back) = tuple(5000);
+        assert!(!lately.holds(&there, &back, at(0)));
+        assert!(lately.holds(&there, &back, at(1)) && lately.holds(&back, &there, at(2)));
+        assert!(!lately.holds(&tuple(5001).0, &tuple(5001).1, at(3)));
+        assert!(lately.holds(&there, &back, at(2_500)));
+        assert!(!lately.holds(&there, &back, at(4_700)));
+    }
+
+    #[test]
+    fn it_does_not_grow_without_end() {
+        let mut lately = Lately::default();
+        for port in 0..=u16::MAX {
+            let (there, back) = tuple(port);
+            lately.holds(&there, &back, Timestamp::from_nanos(port.into()));
+        }
+        assert!(lately.young.len() + lately.old.len() <= 2 * MOST_LATELY);
+    }
+}

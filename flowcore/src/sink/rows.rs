@@ -1,0 +1,138 @@
+//! CSV of one type of record: what JSON nests stands side by side, `process_pid` and so on.
+
+use super::host::HostRecords;
+use super::output::Output;
+use super::{Sink, csv, json, spell};
+use crate::error::Error;
+use crate::field::Scalar;
+use crate::record::{Described, Members, NetworkEvent, ProcessRecord, Record, Row, SocketRecord};
+
+/// Writes the records of one type as CSV.
+pub(super) struct Rows {
+    output: Output,
+    records: HostRecords,
+    cell: Vec<u8>,
+}
+
+impl Rows {
+    /// Makes a sink for one type of record and writes the header, unless the file has it already.
+    ///
+    /// # Errors
+    /// [`Error::Output`] if the file has another header.
+    pub(super) fn new(mut output: Output, records: HostRecords) -> Result<Self, Error> {
+        csv::begin(&mut output, columns(records))?;
+        Ok(Rows { output, records, cell: Vec::new() })
+    }
+}
+
+impl Sink for Rows {
+    fn takes(&self, record: Record<'_>) -> bool {
+        described(self.records, record).is_some()
+    }
+
+    fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
+        let Some(record) = described(self.records, record) else {
+            return Err(Error::Option("a CSV file has one type of record; JSON lines have all".to_owned()));
+        };
+        let columns = columns(self.records);
+        let mut cells =
+            Cells { out: self.output.room()?, cell: &mut self.cell, columns, at: 0, object: None };
+        record.describe(&mut cells);
+        cells.end();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.output.flush()
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.output.finish()
+    }
+}
+
+fn columns(records: HostRecords) -> &'static [&'static str] {
+    match records {
+        HostRecords::Sockets => SocketRecord::COLUMNS,
+        HostRecords::Processes => ProcessRecord::COLUMNS,
+        HostRecords::Events => NetworkEvent::COLUMNS,
+    }
+}
+
+fn described(records: HostRecords, record: Record<'_>) -> Option<&dyn Described> {
+    match (records, record) {
+        (HostRecords::Sockets, Record::Socket(socket)) => Some(socket),
+        (HostRecords::Processes, Record::Process(process)) => Some(process),
+        (HostRecords::Events, Record::Event(event)) => Some(event),
+        _ => None,
+    }
+}
+
+/// A line that grows, cell by cell.
+struct Cells<'a> {
+    out: &'a mut Vec<u8>,
+    cell: &'a mut Vec<u8>,
+    columns: &'static [&'static str],
+    /// The column whose cell comes next.
+    at: usize,
+    /// The object whose members come.
+    object: Option<&'static str>,
+}
+
+impl Cells<'_> {
+    /// Puts the cell of a column in its place; the columns before it have empty cells.
+    fn put(&mut self, name: &str, append: impl FnOnce(&mut Vec<u8>)) {
+        let ahead = self.columns.get(self.at..).unwrap_or_default();
+        let place = ahead.iter().position(|column| match self.object {
+            None => *column == name,
+            Some(object) => column.strip_prefix(object).and_then(|rest| rest.strip_prefix('_')) == Some(name),
+        });
+        debug_assert!(place.is_some(), "{name} has no column, or comes too late");
+        let Some(place) = place else { return };
+        self.commas(place);
+        self.cell.clear();
+        append(self.cell);
+        csv::quote(self.out, self.cell);
+        self.at += 1;
+    }
+
+    /// Goes `count` columns on, with empty cells, to the beginning of a cell.
+    fn commas(&mut self, count: usize) {
+        let leading = if self.at == 0 { 0 } else { 1 };
+        self.out.resize(self.out.len() + count + leading, b',');
+        self.at += count;
+    }
+
+    fn end(mut self) {
+        match self.columns.len().saturating_sub(self.at) {
+            0 => {}
+            rest => self.commas(rest - 1),
+        }
+        self.out.push(b'\n');
+    }
+}
+
+impl Members for Cells<'_> {
+    fn scalar(&mut self, name: &'static str, value: Scalar<'_>) {
+        match value {
+            Scalar::Absent => {}
+            Scalar::Text(outside) => self.put(name, |cell| csv::text(cell, outside)),
+            plain => self.put(name, |cell| spell::scalar(cell, &plain)),
+        }
+    }
+
+    fn texts(&mut self, name: &'static str, list: &[String]) {
+        if !list.is_empty() {
+            self.put(name, |cell| spell::list(cell, list, |cell, text| json::text(cell, text)));
+        }
+    }
+
+    fn object(&mut self, name: &'static str, object: &dyn Described) {
+        self.object = Some(name);
+        object.describe(self);
+        self.object = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;
