@@ -6,6 +6,7 @@ use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
 use flowcore::sink;
 use flowcore::table::IdleTimeouts;
 
+use crate::events::EventsArgs;
 use crate::sockets::SocketsArgs;
 
 /// Turns network packets into flow records: who talked to whom, when, how much, and about what.
@@ -165,6 +166,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Sockets of this machine and the processes that own them: snapshots, changes, baselines.
     Sockets(SocketsArgs),
+    /// TCP connections as they are opened, accepted, closed and refused, with their processes.
+    Events(EventsArgs),
 }
 
 /// How records are written.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod events;
 mod owners;
 mod plan;
 mod progress;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Ok(Plan::ListInterfaces) => run::list_interfaces(),
         Ok(Plan::Meter(plan)) => run::meter(*plan),
         Ok(Plan::Sockets(args)) => sockets::sockets(*args),
+        Ok(Plan::Events(args)) => events::events(args),
         Err(Refusal::NothingToRead) => {
             run::say(&Args::command().render_help().to_string());
             run::exit::USAGE.into()

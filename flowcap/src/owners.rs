@@ -68,15 +68,15 @@ mod live {
 
     /// The threads that ask for owners while flows are captured.
     pub(crate) struct Owners {
-        asker: Asker,
+        asker: Option<Asker>,
         lookups: Lookups,
         notices: JoinHandle<()>,
         stop: Stop,
         recording: Option<Recording>,
     }
 
-    /// Starts to ask for the sockets of flows on these interfaces; `keep` is how long a flow may be silent before it is
-    /// written. What is found is recorded, where that is asked for.
+    /// Starts to ask for the sockets of flows on these interfaces, or without any to list sockets only; `keep` is how
+    /// long a flow may be silent before it is written. What is found is recorded, where that is asked for.
     pub(crate) fn ask(
         interfaces: &[String],
         keep: Duration,
@@ -98,9 +98,14 @@ mod live {
         let addresses = LocalAddresses::new(own_addresses().map_err(failed)?);
         let stop = Stop::new();
         let notices = Notices::start(requests.clone(), addresses.clone(), stop.clone()).map_err(failed)?;
-        let tap = capture::tap(interfaces)?;
-        let asker = Asker::start(Box::new(tap), requests.clone(), addresses.clone(), interface_numbers())
-            .map_err(failed)?;
+        let asker = match interfaces {
+            [] => None,
+            _ => {
+                let tap = Box::new(capture::tap(interfaces)?);
+                let asker = Asker::start(tap, requests.clone(), addresses.clone(), interface_numbers());
+                Some(asker.map_err(failed)?)
+            }
+        };
         let attribution = Attribution::live(requests.index(), addresses);
         Ok(Some((Owners { asker, lookups, notices, stop, recording }, attribution, requests)))
     }

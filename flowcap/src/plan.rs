@@ -11,6 +11,7 @@ use flowcore::sink::{Existing, Format};
 use flowcore::table::TableOptions;
 
 use crate::args::{Args, Command};
+use crate::events::EventsArgs;
 use crate::sockets::SocketsArgs;
 
 /// A checked plan.
@@ -22,6 +23,8 @@ pub(crate) enum Plan {
     Meter(Box<MeterPlan>),
     /// Watches sockets.
     Sockets(Box<SocketsArgs>),
+    /// Follows connections.
+    Events(EventsArgs),
 }
 
 /// What a meter is to read, how, and where its records go.
@@ -126,8 +129,10 @@ impl Plan {
     /// # Errors
     /// [`Refusal`] for arguments that contradict each other or are out of range.
     pub(crate) fn new(args: Args) -> Result<Plan, Refusal> {
-        if let Some(Command::Sockets(sockets)) = args.command {
-            return Ok(Plan::Sockets(Box::new(sockets)));
+        match args.command {
+            Some(Command::Sockets(sockets)) => return Ok(Plan::Sockets(Box::new(sockets))),
+            Some(Command::Events(events)) => return Ok(Plan::Events(events)),
+            None => {}
         }
         if !args.words.is_empty() {
             return Err(usage(advice(&args.words)));

@@ -210,7 +210,7 @@ def serve(listener, kind, flows, here, truth):
         for ready, _ in watched.select():
             one = ready.fileobj
             # Another worker was faster, or the other end has gone already.
-            with contextlib.suppress(BlockingIOError, ConnectionError):
+            with contextlib.suppress(OSError):
                 if kind.protocol == "UDP":
                     said, sender = one.recvfrom(100)
                     local = [here[6 if ":" in on_wire(sender)[0] else 4], kind.port]
@@ -232,8 +232,10 @@ def answer(connection, watched, note):
         watched.unregister(connection)
         connection.close()
         return
-    note(said, on_wire(connection.getsockname()), on_wire(connection.getpeername()))
-    connection.send(said)
+    # A connection that was reset has no other end any more.
+    with contextlib.suppress(OSError):
+        note(said, on_wire(connection.getsockname()), on_wire(connection.getpeername()))
+        connection.send(said)
 
 
 def spawn(work):

@@ -47,6 +47,14 @@ impl Attribution {
     /// # Errors
     /// The reason.
     pub fn owner(&self, end: &FlowEnd) -> Result<ProcessObject, Unattributed> {
+        self.owner_and_cookie(end).map(|(owner, _)| owner)
+    }
+
+    /// Does the same, and returns the cookie of the socket too, or its inode where the kernel gives no cookies.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn owner_and_cookie(&self, end: &FlowEnd) -> Result<(ProcessObject, u64), Unattributed> {
         matching::owner(&self.index, end).map_err(|reason| match reason {
             Unattributed::NoSocket if self.recorded => Unattributed::Offline,
             reason => reason,
@@ -81,6 +89,11 @@ impl Attribution {
             slices_not_carried: self.carried_dropped,
             ..AttributionStats::default()
         }
+    }
+
+    /// Tells whether an address is this machine's.
+    pub fn is_local(&self, address: std::net::IpAddr) -> bool {
+        self.addresses.contains(address)
     }
 
     /// Names the owner of an end; none where it is not this machine's.

@@ -184,6 +184,24 @@ impl IndexWriter {
         self.put(tuple, is, Some((asked, now)), now, socket);
     }
 
+    /// Takes the listener that a connection arrived at, beside the socket of the connection itself.
+    pub(super) fn stands_by(
+        &mut self,
+        query: &Query,
+        listener: &Socket,
+        asked: Timestamp,
+        now: Timestamp,
+        owner: Option<Owner>,
+    ) {
+        let tuple = Tuple::of_query(self.index.home(), query);
+        let Some(socket) = self.sighting(listener, now, owner) else { return };
+        let is_there = |entry: &Entry| entry.socket.cookie == socket.cookie && entry.latest >= asked;
+        if !self.index.at(&tuple, |entries| entries.iter().any(is_there)) {
+            let (is, asked) = (SightedAs::Listener, Some((asked, now)));
+            self.insert(tuple, Entry { is, asked, latest: now, replaced: false, socket }, now);
+        }
+    }
+
     /// Takes a socket that is there now, whoever it may answer for.
     pub(super) fn seen(&mut self, socket: &Socket, now: Timestamp, owner: Option<Owner>) {
         let Some(tuple) = Tuple::of_socket(self.index.home(), socket) else { return };

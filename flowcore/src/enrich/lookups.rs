@@ -202,9 +202,16 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
     }
 }
 
-/// When to ask again while only the listening socket answers: first once the connection may be complete, then for
-/// peers farther away.
-const PAUSES: [Duration; 3] =
-    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
+/// When to ask again while only the listening socket answers, or no process has accepted the connection: at first often,
+/// since servers do so at once and many connections are short; then for peers farther away.
+const PAUSES: [Duration; 7] = [
+    Duration::from_micros(200),
+    Duration::from_micros(400),
+    Duration::from_millis(1),
+    Duration::from_millis(5),
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+];
 /// How often dead sockets are let go.
 const EXPIRY: Duration = Duration::from_secs(1);

@@ -26,8 +26,8 @@ pub struct FlowEnd {
     pub last: Timestamp,
 }
 
-/// Names the owner of an end by what the index knows.
-pub(super) fn owner(index: &SocketIndex, end: &FlowEnd) -> Result<ProcessObject, Unattributed> {
+/// Names the owner of an end by what the index knows, and the number of its socket.
+pub(super) fn owner(index: &SocketIndex, end: &FlowEnd) -> Result<(ProcessObject, u64), Unattributed> {
     let has_sockets = matches!(end.proto, Proto::TCP | Proto::UDP | Proto::UDP_LITE);
     if !has_sockets || end.local.port.is_none() || end.remote.port.is_none() {
         return Err(Unattributed::NoSocket);
@@ -50,19 +50,24 @@ pub(super) fn owner(index: &SocketIndex, end: &FlowEnd) -> Result<ProcessObject,
         }
         let age = fit.age_ms(end);
         match fit.owner {
+            // It says not which of them took the connection.
+            Some(Owner::Process { shared, .. }) if fit.found == Match::Listener && shared > 1 => {
+                return Err(Unattributed::Ambiguous);
+            }
             Some(Owner::Process { process, shared }) => {
-                return Ok(ProcessObject::new(Who::Process(process), fit.found, Some(age), shared));
+                let owner = ProcessObject::new(Who::Process(process), fit.found, Some(age), shared);
+                return Ok((owner, fit.cookie));
             }
             Some(Owner::UidOnly { uid, container_id }) => {
-                user.get_or_insert((Who::User { uid, container_id }, age));
+                user.get_or_insert((Who::User { uid, container_id }, age, fit.cookie));
             }
             Some(Owner::Ambiguous) => return Err(Unattributed::Ambiguous),
             Some(Owner::NotPermitted) => _ = reason.get_or_insert(Unattributed::Eperm),
             Some(Owner::NoProcess) | None => _ = reason.get_or_insert(Unattributed::NoPid),
         }
     }
-    if let Some((who, age)) = user {
-        return Ok(ProcessObject::new(who, Match::UidOnly, Some(age), 1));
+    if let Some((who, age, cookie)) = user {
+        return Ok((ProcessObject::new(who, Match::UidOnly, Some(age), 1), cookie));
     }
     Err(reason.unwrap_or_else(|| {
         if index.was_refused(&tuple, end.first) {

@@ -1,11 +1,13 @@
 //! Asks the machine for sockets and their owners, and writes the answers into the index.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::index::{IndexWriter, SocketIndex};
 use super::sighting::{self, Tuple};
 use crate::host::{Owner, ProcessTable, Query, Socket, SocketState, SocketTable};
+use crate::key::{Endpoint, Proto};
 use crate::record::SightedAs;
 use crate::time::Timestamp;
 
@@ -23,7 +25,7 @@ pub struct Resolver<S, P> {
 pub enum Answer {
     /// The socket that serves the flow is in the index.
     Settled,
-    /// Only the listening socket answers yet; ask again once the connection may be complete.
+    /// Only the listening socket answers yet, or no process has accepted the connection; ask again.
     Provisional,
     /// No socket answers.
     Nobody,
@@ -53,12 +55,38 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
             self.writer.none_answers(query, now);
             return Ok(Answer::Nobody);
         };
+        let asked = packet.min(now);
         if socket.state == SocketState::SynReceived {
+            self.listener(query, asked)?;
             return Ok(Answer::Provisional);
         }
+        let is_accepted = socket.inode != 0 || query.proto != Proto::TCP;
         let owner = self.owner(&socket, now);
-        self.writer.answered(query, &socket, is, packet.min(now), now, owner);
-        Ok(if is == SightedAs::Listener { Answer::Provisional } else { Answer::Settled })
+        self.writer.answered(query, &socket, is, asked, now, owner);
+        if !is_accepted {
+            // What no process has accepted yet, or has closed already.
+            self.listener(query, asked)?;
+        }
+        Ok(if is_accepted && is == SightedAs::Exact || query.proto != Proto::TCP {
+            Answer::Settled
+        } else {
+            Answer::Provisional
+        })
+    }
+
+    /// Looks up who listens where a connection arrives that no process has accepted yet.
+    fn listener(&mut self, query: &Query, asked: Timestamp) -> io::Result<()> {
+        let anyone =
+            if query.remote.addr.is_ipv6() { IpAddr::from([0u16; 8]) } else { IpAddr::from([0u8; 4]) };
+        let remote = Endpoint { addr: anyone, port: Some(0) };
+        if let Some(socket) = self.sockets.find(&Query { remote, ..*query })?
+            && socket.state == SocketState::Listen
+        {
+            let now = (self.clock)();
+            let owner = self.owner(&socket, now);
+            self.writer.stands_by(query, &socket, asked, now, owner);
+        }
+        Ok(())
     }
 
     /// Takes all sockets of the machine and their owners into the index; those that it has no more have ended.

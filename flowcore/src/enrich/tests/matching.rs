@@ -228,6 +228,11 @@ fn a_listener_until_the_accepted_socket_is_known() {
     // The worker was gone before its owner was found.
     let gone = SightedSocket { owner: Some(Owner::NoProcess), ..worker.clone() };
     assert_eq!(named(&[listener.clone(), gone], accepted), "master/10 listener 0");
+    // Which of several took the connection a listener that they share does not say.
+    let Owner::Process { process: master, .. } = process(10, "master") else { panic!("no process") };
+    let forked =
+        SightedSocket { owner: Some(Owner::Process { process: master, shared: 2 }), ..listener.clone() };
+    assert_eq!(named(&[forked], accepted), "ambiguous");
     let shared = SightedSocket { owner: Some(Owner::Ambiguous), ..worker };
     assert_eq!(named(&[listener.clone(), shared], accepted), "ambiguous");
     // Who opened the connection did not get it from a listener.

@@ -137,7 +137,9 @@ impl ProcessTable for Processes {
         let deadline = Instant::now() + self.budget;
         let wanted = Wanted::one(inode, socket.uid);
         let remembered = self.still_held(inode);
-        let found = remembered || self.ask_recent(&wanted, inode, deadline);
+        let found = remembered
+            || self.ask_newest(&wanted, inode, deadline)
+            || self.ask_recent(&wanted, inode, deadline);
         self.counts.remembered += u64::from(remembered);
         self.counts.recent += u64::from(found && !remembered);
         let settle = if self.proc.counts_descriptors { self.budget } else { SETTLE };
@@ -185,6 +187,22 @@ impl Processes {
     fn is_settled(&self, remembered: bool) -> bool {
         let Some((at, newest)) = self.swept else { return false };
         at.elapsed() < RECHECK && (remembered || (newest.is_some() && self.proc.newest() == newest))
+    }
+
+    /// Asks the processes that came since the last sweep whether they hold a socket, the newest first: many live but for
+    /// one exchange, and are gone before all processes can be looked at.
+    fn ask_newest(&mut self, wanted: &Wanted, inode: u64, deadline: Instant) -> bool {
+        let Some(newest) = self.proc.newest() else { return false };
+        let before = self.swept.and_then(|(_, newest)| newest).unwrap_or_default();
+        let first = before.max(newest.saturating_sub(NEWEST)).saturating_add(1);
+        for pid in (first..=newest).rev().filter(|pid| self.holders.known(*pid).is_none()) {
+            let Ok(descriptors) = self.proc.descriptors(pid) else { continue };
+            // Threads have numbers, too, and show the descriptors of their process.
+            if descriptors.hold(inode) && self.proc.is_process(pid) {
+                return self.read(pid, wanted, deadline);
+            }
+        }
+        false
     }
 
     /// Asks the processes that were named last whether they hold a socket.
@@ -460,6 +478,8 @@ const SETTLE: Duration = Duration::from_millis(2);
 const RECHECK: Duration = Duration::from_secs(1);
 /// How many of the latest owners are asked first.
 const RECENT: usize = 16;
+/// How many of the process ids that were given last are tried before all others.
+const NEWEST: u32 = 8;
 /// How many sockets without a holder are remembered at most.
 const NOWHERE: usize = 65_536;
 /// How far up ancestors are followed.

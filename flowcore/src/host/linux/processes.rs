@@ -99,6 +99,14 @@ impl Proc {
         glance(&self.root, &pid.to_string(), AtFlags::empty()).map(|glance| glance.uid)
     }
 
+    /// Tells whether a number is that of a process, and not of one of its threads.
+    pub(super) fn is_process(&self, pid: u32) -> bool {
+        let status = read(&self.root, &format!("{pid}/status")).unwrap_or_default();
+        let mut lines = status.split(|byte| *byte == b'\n');
+        let group = lines.find_map(|line| line.strip_prefix(b"Tgid:"));
+        group.is_some_and(|group| String::from_utf8_lossy(group).trim().parse() == Ok(pid))
+    }
+
     /// Returns the inode of the socket that a descriptor of a process stands for.
     pub(super) fn socket(&self, pid: u32, descriptor: u32) -> Option<u64> {
         socket(&self.root, &format!("{pid}/fd/{descriptor}"))
@@ -192,6 +200,13 @@ impl Descriptors {
         socket(&self.folder, &descriptor.to_string())
     }
 
+    /// Tells whether one of them stands for a socket; the latest are looked at first.
+    pub(super) fn hold(&self, inode: u64) -> bool {
+        self.numbers().is_ok_and(|numbers| {
+            numbers.into_iter().rev().take(SOME).any(|number| self.socket(number) == Some(inode))
+        })
+    }
+
     /// Returns the numbers of all descriptors, upwards.
     pub(super) fn numbers(&self) -> io::Result<Vec<u32>> {
         let mut numbers = numbers(&self.folder)?;
@@ -199,6 +214,9 @@ impl Descriptors {
         Ok(numbers)
     }
 }
+
+/// So many descriptors are looked at for one socket.
+const SOME: usize = 64;
 
 fn socket(folder: &OwnedFd, path: &str) -> Option<u64> {
     let mut target = [0; 40];

@@ -1,0 +1,294 @@
+//! Events from packets, notices and snapshots, in the order of their times, with their processes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flowcore::Error;
+use flowcore::capture::{LiveOptions, LiveSource, Next, Source as _};
+use flowcore::decode::{DecodeOptions, Decoder};
+use flowcore::enrich::{Attribution, FlowEnd, Requests};
+use flowcore::host::{Destroyed, DestroyedSockets, MachineSockets, Process, Query, SocketKind, SocketTable};
+use flowcore::key::{Endpoint, Proto};
+use flowcore::meter::{Asker, Stop};
+use flowcore::record::{EventKind, EventSource, NetworkEvent, Record};
+use flowcore::sink::{self, Existing, HostRecords, Sink};
+use flowcore::time::Timestamp;
+use flowcore::watch::{
+    ConnectionEvent, ConnectionOptions, Connections, Counted, Gone, Happened, KernelEvents, Source as From,
+};
+
+use super::{EventsArgs, Source, is_of};
+use crate::owners::{self, Owners};
+use crate::run::say;
+
+/// All that events come from and go to.
+pub(super) struct Feed {
+    packets: Option<LiveSource>,
+    notices: Option<DestroyedSockets>,
+    snapshots: Option<MachineSockets>,
+    outputs: Vec<Box<dyn Sink>>,
+    owners: Owners,
+    attribution: Attribution,
+    requests: Requests,
+    connections: Connections,
+    told: KernelEvents,
+    /// Events that wait for earlier ones, by time and as they came.
+    waiting: BTreeMap<(Timestamp, u64), ConnectionEvent>,
+    count: u64,
+    /// The processes at the ends of open connections: when one is closed its socket may be gone.
+    open: HashMap<(Endpoint, Endpoint), Who>,
+}
+
+type Who = (Option<Arc<Process>>, Option<u64>);
+
+impl Feed {
+    /// Opens what the source needs; automatically the best that is permitted.
+    pub(super) fn open(args: &EventsArgs) -> Result<Self, Error> {
+        let packets = match args.source {
+            Source::Auto => match open_packets(&args.interface) {
+                Err(Error::Permission { .. }) => {
+                    if !args.quiet {
+                        say(
+                            "flowcap: no permission to capture: connections that are opened and closed within \
+                             a second may be missed",
+                        );
+                    }
+                    None
+                }
+                opened => Some(opened?),
+            },
+            Source::Packet => Some(open_packets(&args.interface)?),
+            Source::Kernel | Source::Snapshot => None,
+        };
+        let failed = |source| Error::Input { name: "the machine's sockets".to_owned(), source };
+        let takes_notices = matches!(args.source, Source::Auto | Source::Kernel);
+        let notices = takes_notices.then(DestroyedSockets::open).transpose().map_err(failed)?;
+        let snapshots = packets.is_none().then(MachineSockets::open).transpose().map_err(failed)?;
+        let tapped: &[String] = if packets.is_some() { &args.interface } else { &[] };
+        let asking = owners::ask(tapped, KEEP, None)?;
+        let Some((owners, attribution, requests)) = asking else {
+            return Err(Error::Internal("this build asks for owners".to_owned()));
+        };
+        let existing = if args.force { Existing::Overwrite } else { Existing::Append };
+        let open = |to: &String| sink::open_host(HostRecords::Events, to, args.format.into(), existing);
+        Ok(Feed {
+            packets,
+            notices,
+            snapshots,
+            outputs: args.output.iter().map(open).collect::<Result<_, _>>()?,
+            owners,
+            attribution,
+            requests,
+            connections: Connections::new(ConnectionOptions::default()),
+            told: KernelEvents::new(),
+            waiting: BTreeMap::new(),
+            count: 0,
+            open: HashMap::new(),
+        })
+    }
+
+    /// Follows connections until it is to stop.
+    pub(super) fn run(mut self, args: &EventsArgs, stop: &Stop) -> Result<(), Error> {
+        let clock = Asker::clock();
+        let end = args.duration.and_then(|limit| limit.0).map(|duration| Instant::now() + duration);
+        let mut decoder = Decoder::new(DecodeOptions::default());
+        let mut next_snapshot = Instant::now();
+        let mut next_write = Instant::now();
+        while !stop.is_requested() && end.is_none_or(|end| Instant::now() < end) {
+            self.take_packets(&mut decoder)?;
+            self.take_notices(clock())?;
+            let now = Instant::now();
+            if now >= next_snapshot {
+                next_snapshot = now + args.interval;
+                self.take_snapshot(clock())?;
+            }
+            if now >= next_write {
+                next_write = now + PATIENCE;
+                let until = Timestamp::from_nanos(clock().as_nanos() - SORTED_OVER.as_nanos() as i64);
+                self.take(|connections, _, mut out| connections.expire(until, &mut out));
+                self.write(until, args)?;
+            }
+        }
+        self.write(Timestamp::MAX, args)?;
+        self.outputs.iter_mut().try_for_each(|output| output.finish())?;
+        self.owners.finish()
+    }
+
+    fn take_packets(&mut self, decoder: &mut Decoder) -> Result<(), Error> {
+        let Some(mut packets) = self.packets.take() else { return Ok(()) };
+        for nth in 0..PACKETS_AT_ONCE {
+            match packets.next(if nth == 0 { PATIENCE } else { Duration::ZERO })? {
+                Next::Frame(frame) => {
+                    _ = decoder.decode(&frame, |packet| {
+                        self.take(|connections, is_local, mut out| {
+                            connections.packet(&packet, is_local, &mut out);
+                        });
+                    })
+                }
+                Next::Idle | Next::End => break,
+            }
+        }
+        self.packets = Some(packets);
+        Ok(())
+    }
+
+    fn take_notices(&mut self, now: Timestamp) -> Result<(), Error> {
+        let Some(mut notices) = self.notices.take() else {
+            if self.packets.is_none() {
+                std::thread::sleep(PATIENCE);
+            }
+            return Ok(());
+        };
+        let mut patience = if self.packets.is_some() { Duration::ZERO } else { PATIENCE };
+        let failed = |source| Error::Input { name: "the kernel's notices".to_owned(), source };
+        while let Some(gone) = notices.recv(patience).map_err(failed)? {
+            patience = Duration::ZERO;
+            if gone.kind == SocketKind::Tcp {
+                let mut told = std::mem::take(&mut self.told);
+                self.take(|connections, _, mut out| told.gone(&notice(&gone, now), connections, &mut out));
+                self.told = told;
+            }
+        }
+        self.notices = Some(notices);
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self, now: Timestamp) -> Result<(), Error> {
+        let Some(table) = &mut self.snapshots else { return Ok(()) };
+        let mut sockets = Vec::new();
+        table
+            .snapshot(&mut sockets)
+            .map_err(|source| Error::Input { name: "the machine's sockets".to_owned(), source })?;
+        let mut told = std::mem::take(&mut self.told);
+        self.take(|connections, _, mut out| told.snapshot(&sockets, now, connections, &mut out));
+        self.told = told;
+        Ok(())
+    }
+
+    /// Lets `happen` tell what happened, and keeps it until its turn.
+    fn take(
+        &mut self,
+        happen: impl FnOnce(&mut Connections, &dyn Fn(std::net::IpAddr) -> bool, &mut dyn FnMut(ConnectionEvent)),
+    ) {
+        let (waiting, count, requests) = (&mut self.waiting, &mut self.count, &self.requests);
+        let attribution = &self.attribution;
+        let is_local = |address| attribution.is_local(address);
+        happen(&mut self.connections, &is_local, &mut |event| {
+            if event.source == From::Snapshot && event.happened != Happened::Closed {
+                let (local, remote) = (event.local, event.remote);
+                requests.ask(Query { proto: Proto::TCP, local, remote, interface: 0 }, event.time);
+            }
+            *count += 1;
+            waiting.insert((event.time, *count), event);
+        });
+    }
+
+    /// Writes the events up to a time.
+    fn write(&mut self, until: Timestamp, args: &EventsArgs) -> Result<(), Error> {
+        let mut wrote = false;
+        while let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= until) {
+            let event = first.remove();
+            let (process, cookie) = self.who(&event);
+            let record = NetworkEvent {
+                timestamp: event.time,
+                kind: kind(event.happened),
+                cookie,
+                local: event.local,
+                remote: event.remote,
+                process,
+                tid: None,
+                source: source(event.source),
+            };
+            if is_of(&record, args.process.as_deref()) {
+                self.outputs.iter_mut().try_for_each(|output| output.write(Record::Event(&record)))?;
+                wrote = true;
+            }
+        }
+        if wrote { self.outputs.iter_mut().try_for_each(|output| output.flush()) } else { Ok(()) }
+    }
+
+    /// Returns whose connection it is: as it was when it was opened, or as far as that is known now.
+    fn who(&mut self, event: &ConnectionEvent) -> Who {
+        let ends = (event.local, event.remote);
+        let is_over = matches!(event.happened, Happened::Closed | Happened::Failed);
+        let known = if is_over { self.open.remove(&ends) } else { None };
+        let (process, cookie) = known.unwrap_or_else(|| {
+            let before = if is_over { LOOKS_BACK } else { Duration::ZERO };
+            let found = self.attribution.owner_and_cookie(&FlowEnd {
+                proto: Proto::TCP,
+                local: event.local,
+                remote: event.remote,
+                opened: event.happened != Happened::Accepted,
+                first: Timestamp::from_nanos(event.time.as_nanos() - before.as_nanos() as i64),
+                last: event.time.saturating_add_nanos(SORTED_OVER.as_nanos() as u64),
+            });
+            match found {
+                Ok((owner, cookie)) => (owner.process().cloned(), Some(cookie)),
+                Err(_) => (None, None),
+            }
+        });
+        let who = (process, event.cookie.or(cookie));
+        if !is_over && self.open.len() < MOST_OPEN {
+            self.open.insert(ends, who.clone());
+        }
+        who
+    }
+}
+
+fn open_packets(interfaces: &[String]) -> Result<LiveSource, Error> {
+    let options = LiveOptions {
+        snaplen: SNAPLEN,
+        promiscuous: false,
+        filter: Some("tcp or icmp or icmp6".to_owned()),
+        ..LiveOptions::default()
+    };
+    LiveSource::open(interfaces, options)
+}
+
+fn notice(gone: &Destroyed, time: Timestamp) -> Gone {
+    Gone {
+        local: gone.local,
+        remote: gone.remote,
+        cookie: gone.cookie,
+        counted: gone.tcp.map(|tcp| Counted {
+            bytes_acked: tcp.bytes_acked,
+            bytes_received: tcp.bytes_received,
+            segments_out: tcp.segments_out,
+            data_segments_out: tcp.data_segments_out,
+            segments_in: tcp.segments_in,
+        }),
+        time,
+    }
+}
+
+fn kind(happened: Happened) -> EventKind {
+    match happened {
+        Happened::Established => EventKind::Establish,
+        Happened::Accepted => EventKind::Accept,
+        Happened::Closed => EventKind::Close,
+        Happened::Failed => EventKind::Failed,
+    }
+}
+
+fn source(source: From) -> EventSource {
+    match source {
+        From::Packet => EventSource::Packet,
+        From::Kernel => EventSource::Kernel,
+        From::Snapshot => EventSource::Snapshot,
+    }
+}
+
+/// Headers, and what an ICMP message quotes.
+const SNAPLEN: u32 = 256;
+const PACKETS_AT_ONCE: usize = 1024;
+/// How long to wait for one packet or notice.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Packets and notices of one moment come within this time, and owners are found in it.
+const SORTED_OVER: Duration = Duration::from_millis(200);
+/// How far before the end of a connection its socket is looked for, where its beginning was not seen.
+const LOOKS_BACK: Duration = Duration::from_secs(1);
+/// How long sockets are remembered.
+const KEEP: Duration = Duration::from_secs(60);
+/// Connections whose processes are remembered; of others, they are looked for when they end.
+const MOST_OPEN: usize = 100_000;
