@@ -56,19 +56,18 @@ mod live {
 
     use flowcore::capture;
     use flowcore::enrich::{
-        IndexLimits, IndexWriter, LocalAddresses, LookupOptions, Lookups, Requests, Resolver,
+        IndexLimits, IndexWriter, LocalAddresses, LookupOptions, Lookups, Requests, Resolver, Tap,
     };
     use flowcore::host::route::RouteKind;
     use flowcore::host::{
         Destroyed, DestroyedSockets, MachineSockets, NetNamespace, Processes, Socket, SocketState, routes,
     };
-    use flowcore::meter::{Asker, Stop};
+    use flowcore::meter::{PacketTap, Stop, wall_clock};
 
     use super::*;
 
     /// The threads that ask for owners while flows are captured.
     pub(crate) struct Owners {
-        asker: Option<Asker>,
         lookups: Lookups,
         notices: JoinHandle<()>,
         stop: Stop,
@@ -92,28 +91,27 @@ mod live {
         }
         let sockets = MachineSockets::open().map_err(failed)?;
         let processes = Processes::open().map_err(failed)?;
-        let resolver = Resolver::new(sockets, processes, writer, Asker::clock());
-        let lookups = Lookups::start(resolver, LookupOptions::default()).map_err(failed)?;
-        let requests = lookups.requests();
         let addresses = LocalAddresses::new(own_addresses().map_err(failed)?);
-        let stop = Stop::new();
-        let notices = Notices::start(requests.clone(), addresses.clone(), stop.clone()).map_err(failed)?;
-        let asker = match interfaces {
+        let tap = match interfaces {
             [] => None,
             _ => {
-                let tap = Box::new(capture::tap(interfaces)?);
-                let asker = Asker::start(tap, requests.clone(), addresses.clone(), interface_numbers());
-                Some(asker.map_err(failed)?)
+                let source = Box::new(capture::tap(interfaces)?);
+                let tap = PacketTap::new(source, addresses.clone(), interface_numbers());
+                Some(Box::new(tap) as Box<dyn Tap>)
             }
         };
+        let resolver = Resolver::new(sockets, processes, writer, wall_clock);
+        let lookups = Lookups::start(resolver, tap, LookupOptions::default()).map_err(failed)?;
+        let requests = lookups.requests();
+        let stop = Stop::new();
+        let notices = Notices::start(requests.clone(), addresses.clone(), stop.clone()).map_err(failed)?;
         let attribution = Attribution::live(requests.index(), addresses);
-        Ok(Some((Owners { asker, lookups, notices, stop, recording }, attribution, requests)))
+        Ok(Some((Owners { lookups, notices, stop, recording }, attribution, requests)))
     }
 
     impl Owners {
         /// Stops asking, and ends the recording.
         pub(crate) fn finish(self) -> Result<(), Error> {
-            drop(self.asker);
             self.stop.request();
             let _ = self.notices.join();
             self.lookups.finish();
@@ -137,7 +135,7 @@ mod live {
         }
 
         fn run(self, mut destroyed: Option<DestroyedSockets>) {
-            let clock = Asker::clock();
+            let clock = wall_clock;
             let mut renewed = clock();
             while !self.stop.is_requested() {
                 match destroyed.as_mut().map(|destroyed| destroyed.recv(PATIENCE)) {

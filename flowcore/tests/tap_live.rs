@@ -13,7 +13,7 @@ use flowcore::capture::tap;
 use flowcore::enrich::{IndexLimits, IndexWriter, LocalAddresses, LookupOptions, Lookups, Resolver};
 use flowcore::host::{Owner, ProcessTable, Query, Socket, SocketTable};
 use flowcore::key::Proto;
-use flowcore::meter::Asker;
+use flowcore::meter::{PacketTap, wall_clock};
 
 /// Writes down what it is asked, and when.
 #[derive(Clone, Default)]
@@ -48,10 +48,9 @@ fn flows_are_asked_for_as_they_open() {
     };
     let asked = Asked::default();
     let writer = IndexWriter::new(IndexLimits::default());
-    let resolver = Resolver::new(asked.clone(), asked.clone(), writer, Asker::clock());
-    let lookups = Lookups::start(resolver, LookupOptions::default()).unwrap();
-    let asker =
-        Asker::start(Box::new(tap), lookups.requests(), LocalAddresses::default(), HashMap::new()).unwrap();
+    let resolver = Resolver::new(asked.clone(), asked.clone(), writer, wall_clock);
+    let tap = PacketTap::new(Box::new(tap), LocalAddresses::default(), HashMap::new());
+    let lookups = Lookups::start(resolver, Some(Box::new(tap)), LookupOptions::default()).unwrap();
     std::thread::sleep(Duration::from_millis(50));
 
     let mut opened = HashMap::new();
@@ -72,7 +71,6 @@ fn flows_are_asked_for_as_they_open() {
         }
     }
     std::thread::sleep(Duration::from_millis(200));
-    drop(asker);
     drop(lookups);
 
     let asked = asked.0.lock().unwrap();

@@ -10,7 +10,7 @@ use flowcore::decode::{DecodeOptions, Decoder};
 use flowcore::enrich::{Attribution, FlowEnd, Requests};
 use flowcore::host::{Destroyed, DestroyedSockets, MachineSockets, Process, Query, SocketKind, SocketTable};
 use flowcore::key::{Endpoint, Proto};
-use flowcore::meter::{Asker, Stop};
+use flowcore::meter::{Stop, wall_clock};
 use flowcore::record::{EventKind, EventSource, NetworkEvent, Record};
 use flowcore::sink::{self, Existing, HostRecords, Sink};
 use flowcore::time::Timestamp;
@@ -90,7 +90,7 @@ impl Feed {
 
     /// Follows connections until it is to stop.
     pub(super) fn run(mut self, args: &EventsArgs, stop: &Stop) -> Result<(), Error> {
-        let clock = Asker::clock();
+        let clock = wall_clock;
         let end = args.duration.and_then(|limit| limit.0).map(|duration| Instant::now() + duration);
         let mut decoder = Decoder::new(DecodeOptions::default());
         let mut next_snapshot = Instant::now();

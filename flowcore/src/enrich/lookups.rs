@@ -36,6 +36,14 @@ pub struct Lookups {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Packets that open flows, as what asks for lookups: in the very thread that makes them, since many sockets are gone
+/// before another one has woken up.
+pub trait Tap: Send {
+    /// Waits at most so long for a packet, and hands to `ask` what is to be looked up for it, with the packet's time.
+    /// Returns false once no more packets will come.
+    fn wait(&mut self, patience: Duration, ask: &mut dyn FnMut(Query, Timestamp)) -> bool;
+}
+
 /// Takes requests for a thread of [`Lookups`]; can be cloned and sent to other threads. Never waits.
 #[derive(Clone, Debug)]
 pub struct Requests {
@@ -59,11 +67,16 @@ enum Request {
 }
 
 impl Lookups {
-    /// Starts the thread; it takes all sockets in before it answers the first request.
+    /// Starts the thread; it takes all sockets in before it answers the first request. A tap asks beside what
+    /// [`Requests`] ask.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start<S, P>(resolver: Resolver<S, P>, options: LookupOptions) -> io::Result<Lookups>
+    pub fn start<S, P>(
+        resolver: Resolver<S, P>,
+        tap: Option<Box<dyn Tap>>,
+        options: LookupOptions,
+    ) -> io::Result<Lookups>
     where
         S: SocketTable + 'static,
         P: ProcessTable + 'static,
@@ -71,7 +84,7 @@ impl Lookups {
         let (queue, requests) = mpsc::sync_channel(options.queue);
         let requests_of = Requests { queue, index: resolver.index(), counts: Arc::new(Counts::default()) };
         let counts = requests_of.counts.clone();
-        let work = Work { resolver, options, requests, counts, again: Default::default() };
+        let work = Work { resolver, tap, options, requests, counts, again: Default::default() };
         let thread = std::thread::Builder::new().name("lookups".into()).spawn(|| work.run())?;
         Ok(Lookups { requests: requests_of, thread: Some(thread) })
     }
@@ -127,6 +140,7 @@ impl Requests {
 /// What the thread works with.
 struct Work<S, P> {
     resolver: Resolver<S, P>,
+    tap: Option<Box<dyn Tap>>,
     options: LookupOptions,
     requests: Receiver<Request>,
     counts: Arc<Counts>,
@@ -147,11 +161,8 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
         loop {
             let mut due = next_expiry.min(next_snapshot.unwrap_or(next_expiry));
             due = self.again.iter().filter_map(|again| Some(again.front()?.due)).fold(due, Instant::min);
-            match self.requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Request::Find(query, packet)) => self.find(query, packet, 0),
-                Ok(Request::Closed(socket, at)) => self.resolver.closed(&socket, at),
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            if !self.answer(due.saturating_duration_since(Instant::now())) {
+                break;
             }
             let now = Instant::now();
             self.ask_again(now);
@@ -164,6 +175,34 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
             }
         }
         self.resolver.finish();
+    }
+
+    /// Waits for requests at most so long, and answers them; returns whether to go on.
+    fn answer(&mut self, patience: Duration) -> bool {
+        let Some(mut tap) = self.tap.take() else {
+            return match self.requests.recv_timeout(patience) {
+                Err(RecvTimeoutError::Timeout) => true,
+                request => request.is_ok_and(|request| self.take(request)),
+            };
+        };
+        let goes_on = tap.wait(patience.min(QUEUE_WAITS), &mut |query, packet| self.find(query, packet, 0));
+        self.tap = goes_on.then_some(tap);
+        while let Ok(request) = self.requests.try_recv() {
+            if !self.take(request) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Does what is asked for; returns whether to go on.
+    fn take(&mut self, request: Request) -> bool {
+        match request {
+            Request::Find(query, packet) => self.find(query, packet, 0),
+            Request::Closed(socket, at) => self.resolver.closed(&socket, at),
+            Request::Stop => return false,
+        }
+        true
     }
 
     fn find(&mut self, query: Query, packet: Timestamp, times: usize) {
@@ -213,5 +252,7 @@ const PAUSES: [Duration; 7] = [
     Duration::from_millis(200),
     Duration::from_millis(800),
 ];
+/// How long what stands in the queue may wait for a packet.
+const QUEUE_WAITS: Duration = Duration::from_millis(10);
 /// How often dead sockets are let go.
 const EXPIRY: Duration = Duration::from_secs(1);

@@ -4,10 +4,10 @@
 //! merges what they write and gives it to the sinks.
 #![forbid(unsafe_code)]
 
-mod asker;
 mod builder;
 mod reader;
 mod stats;
+mod tap;
 mod writer;
 
 #[cfg(test)]
@@ -22,9 +22,10 @@ use crate::error::Error;
 use crate::record::StatsRecord;
 use crate::shard::{self, WhenFull};
 
-pub use asker::Asker;
 pub use builder::{MOST_SHARDS, Meter, MeterBuilder};
 use reader::Reader;
+pub use reader::wall_clock;
+pub use tap::PacketTap;
 use writer::Writer;
 
 /// Asks a running [`Meter`] to stop; can be cloned and sent to another thread.

@@ -168,8 +168,9 @@ fn report(
     }
 }
 
-/// The wall clock: the one place where the library reads it, for ticks of live capture, for stats and for lookups.
-pub(super) fn wall_clock() -> Timestamp {
+/// Returns the time of day, by which the kernel stamps packets: the one place where the library reads it, for ticks of
+/// live capture, for stats, and as the clock of a [`Resolver`](crate::enrich::Resolver).
+pub fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_wide_nanos(since.as_nanos() as i128).0
 }

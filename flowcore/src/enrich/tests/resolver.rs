@@ -270,7 +270,7 @@ fn the_thread_answers_and_asks_again_while_only_a_listener_does() {
         state.owners.insert(1, process(10, "master"));
         state.owners.insert(2, process(20, "worker"));
     });
-    let lookups = Lookups::start(machine.resolver(real_clock), LookupOptions::default()).unwrap();
+    let lookups = Lookups::start(machine.resolver(real_clock), None, LookupOptions::default()).unwrap();
     let requests = lookups.requests();
     let now = real_clock();
     let ended = now.saturating_add_nanos(10_000_000_000);
@@ -295,7 +295,7 @@ fn a_full_queue_drops_and_says_so() {
     let machine = Machine::default();
     machine.change(|state| state.pause = Duration::from_millis(20));
     let options = LookupOptions { queue: 2, snapshots: None };
-    let lookups = Lookups::start(machine.resolver(real_clock), options).unwrap();
+    let lookups = Lookups::start(machine.resolver(real_clock), None, options).unwrap();
     let requests = lookups.requests();
     let now = real_clock();
     (0..50).for_each(|_| requests.ask(query(), now));

@@ -1,120 +1,92 @@
-//! Asks for the sockets of flows as they open: the tap's packets to requests.
+//! Asks for the sockets of flows as they open: packets to requests.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::Stop;
-use super::reader::wall_clock;
 use crate::capture::{Next, Source};
 use crate::decode::{DecodeOptions, Decoder};
-use crate::enrich::{LocalAddresses, Requests};
+use crate::enrich::{LocalAddresses, Tap};
 use crate::host::Query;
 use crate::key::{FiveTuple, Proto};
 use crate::packet::Packet;
 use crate::time::Timestamp;
 
-/// A thread that reads packets which open flows, and asks for the socket at each end that is this machine's.
-pub struct Asker {
-    stop: Stop,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Asker {
-    /// Starts the thread on a tap (see [`capture`](crate::capture)); `interfaces` are the indices of interfaces by name.
-    ///
-    /// # Errors
-    /// When the system has no thread to give.
-    pub fn start(
-        tap: Box<dyn Source + Send>,
-        requests: Requests,
-        addresses: LocalAddresses,
-        interfaces: HashMap<Arc<str>, u32>,
-    ) -> io::Result<Asker> {
-        let stop = Stop::new();
-        let asking = Asking {
-            requests,
-            addresses,
-            interfaces,
-            lately: Lately::default(),
-            asked: 0,
-            stop: stop.clone(),
-        };
-        let thread = std::thread::Builder::new().name("asker".into()).spawn(|| asking.run(tap))?;
-        Ok(Asker { stop, thread: Some(thread) })
-    }
-
-    /// Returns the wall clock, by which the kernel stamps packets: the clock for a
-    /// [`Resolver`](crate::enrich::Resolver).
-    pub fn clock() -> fn() -> Timestamp {
-        wall_clock
-    }
-}
-
-impl Drop for Asker {
-    fn drop(&mut self) {
-        self.stop.request();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Packets that open flows, for [`Lookups`](crate::enrich::Lookups): it asks for the socket at each end that is this
+/// machine's.
+pub struct PacketTap {
+    source: Box<dyn Source + Send>,
+    decoder: Decoder,
+    asking: Asking,
+    /// Packets in a row that asked for nothing.
+    idle: u32,
 }
 
 struct Asking {
-    requests: Requests,
     addresses: LocalAddresses,
     interfaces: HashMap<Arc<str>, u32>,
     lately: Lately,
-    asked: u64,
-    stop: Stop,
+}
+
+impl PacketTap {
+    /// Makes a tap of a source (see [`capture`](crate::capture)); `interfaces` are the numbers of interfaces by name.
+    pub fn new(
+        source: Box<dyn Source + Send>,
+        addresses: LocalAddresses,
+        interfaces: HashMap<Arc<str>, u32>,
+    ) -> PacketTap {
+        let asking = Asking { addresses, interfaces, lately: Lately::default() };
+        PacketTap { source, decoder: Decoder::new(DecodeOptions::default()), asking, idle: 0 }
+    }
+}
+
+impl Tap for PacketTap {
+    fn wait(&mut self, patience: Duration, ask: &mut dyn FnMut(Query, Timestamp)) -> bool {
+        match self.source.next(patience) {
+            Ok(Next::Frame(frame)) => {
+                let mut asked = false;
+                self.decoder.decode(&frame, |packet| asked |= self.asking.see(&packet, ask));
+                self.idle = if asked { 0 } else { self.idle + 1 };
+                // Datagrams that come in floods of known flows are not worth a core: the kernel drops them for less.
+                if self.idle == FRAMES_WITHOUT_PAUSE {
+                    self.idle = 0;
+                    std::thread::sleep(PAUSE);
+                }
+                true
+            }
+            Ok(Next::Idle) => {
+                self.idle = 0;
+                true
+            }
+            // A device that fails stops the capture itself.
+            Ok(Next::End) | Err(_) => false,
+        }
+    }
 }
 
 impl Asking {
-    fn run(mut self, mut tap: Box<dyn Source + Send>) {
-        let mut decoder = Decoder::new(DecodeOptions::default());
-        let (mut frames, mut asked) = (0, 0);
-        while !self.stop.is_requested() {
-            match tap.next(PATIENCE) {
-                Ok(Next::Frame(frame)) => {
-                    frames += 1;
-                    decoder.decode(&frame, |packet| self.see(&packet));
-                }
-                Ok(Next::Idle) => frames = 0,
-                // A device that fails stops the capture itself.
-                Ok(Next::End) | Err(_) => return,
-            }
-            // Datagrams that come in floods of known flows are not worth a core: the kernel drops them for less.
-            if frames == FRAMES_WITHOUT_PAUSE {
-                if self.asked == asked {
-                    std::thread::sleep(PAUSE);
-                }
-                (frames, asked) = (0, self.asked);
-            }
-        }
-    }
-
-    /// Asks for both ends of a packet's flow, unless that was done a moment ago.
-    fn see(&mut self, packet: &Packet<'_>) {
+    /// Asks for both ends of a packet's flow, unless that was done a moment ago; returns whether it asked.
+    fn see(&mut self, packet: &Packet<'_>, ask: &mut dyn FnMut(Query, Timestamp)) -> bool {
         let tuple = packet.tuple();
         let opens = packet.tcp.is_some_and(|tcp| tcp.flags.is_syn());
         if !opens && !matches!(tuple.proto, Proto::UDP | Proto::UDP_LITE) {
-            return;
+            return false;
         }
         let back = FiveTuple { src: tuple.dst, dst: tuple.src, proto: tuple.proto };
         // A SYN may open the next connection of its tuple, whenever it comes.
         if !opens && self.lately.holds(&tuple, &back, packet.time) {
-            return;
+            return false;
         }
         let name = packet.labels.interface.as_ref();
         let interface = name.and_then(|name| self.interfaces.get(name)).copied().unwrap_or(0);
+        let mut asked = false;
         for FiveTuple { src: local, dst: remote, proto } in [tuple, back] {
             if self.addresses.contains(local.addr) && local.port.is_some() && remote.port.is_some() {
-                self.asked += 1;
-                self.requests.ask(Query { proto, local, remote, interface }, packet.time);
+                asked = true;
+                ask(Query { proto, local, remote, interface }, packet.time);
             }
         }
+        asked
     }
 }
 
@@ -142,8 +114,6 @@ impl Lately {
     }
 }
 
-/// How long to wait for a packet before looking whether to stop.
-const PATIENCE: Duration = Duration::from_millis(100);
 /// After so many packets in a row that asked for nothing new there is a pause.
 const FRAMES_WITHOUT_PAUSE: u32 = 64;
 const PAUSE: Duration = Duration::from_millis(1);
