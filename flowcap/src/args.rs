@@ -1,5 +1,6 @@
 //! The flags: what a person can type, and nothing that happens.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
@@ -195,6 +196,12 @@ impl From<Format> for sink::Format {
 /// A time that can be switched off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Limit(pub(crate) Option<Duration>);
+
+/// Returns a destination that is named twice: each is written by one sink.
+pub(crate) fn named_twice<'a>(destinations: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = HashSet::new();
+    destinations.into_iter().find(|destination| !seen.insert(*destination))
+}
 
 /// Reads a time that may be `off` or 0.
 pub(crate) fn limit(text: &str) -> Result<Limit, String> {

@@ -1,6 +1,5 @@
 //! What is to be done, checked as far as that goes without opening anything.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use flowcore::decode::DecodeOptions;
@@ -10,7 +9,7 @@ use flowcore::record::Column;
 use flowcore::sink::{Existing, Format};
 use flowcore::table::TableOptions;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, named_twice};
 use crate::events::EventsArgs;
 use crate::sockets::SocketsArgs;
 
@@ -250,9 +249,8 @@ fn decode_options(args: &Args) -> DecodeOptions {
 
 /// Every destination is written by one sink; stats records are JSON lines, also among flows.
 fn check_destinations(outputs: &[Output], stats: Option<&Stats>) -> Result<(), Refusal> {
-    let mut seen = HashSet::new();
-    if let Some(output) = outputs.iter().find(|output| !seen.insert(output.destination.as_str())) {
-        return Err(usage(format!("-o {}: named twice", output.destination)));
+    if let Some(destination) = named_twice(outputs.iter().map(|output| output.destination.as_str())) {
+        return Err(usage(format!("-o {destination}: named twice")));
     }
     let Some(Stats { destination, .. }) = stats else { return Ok(()) };
     let shared = outputs.iter().find(|output| output.destination == *destination);

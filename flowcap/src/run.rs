@@ -120,17 +120,21 @@ struct Started {
 /// Opens all inputs, then all outputs.
 fn start(plan: MeterPlan) -> Result<Started, Error> {
     let mut builder = Meter::builder();
-    let mut owners = None;
+    let (mut owners, mut nameless) = (None, None);
     match (&plan.owners, &plan.input) {
         (Owners::Recorded(file), _) => builder = builder.attribution(owners::recorded(file)?),
         // Before the capture, which may hold packets as soon as it is open.
         (Owners::Machine { record }, Input::Live(live)) => {
-            let record = record.as_deref().map(|file| SightedLines::open(file, plan.existing)).transpose()?;
-            if let Some((asking, attribution, requests)) =
-                owners::ask(&live.interfaces, plan.table.idle.largest(), record)?
-            {
-                builder = builder.attribution(attribution).lookups(requests);
-                owners = Some(asking);
+            let lines = record.as_deref().map(|file| SightedLines::open(file, plan.existing)).transpose()?;
+            match owners::ask(&live.interfaces, plan.table.idle.largest(), lines) {
+                Ok(Some((asking, attribution, requests))) => {
+                    builder = builder.attribution(attribution).lookups(requests);
+                    owners = Some(asking);
+                }
+                Ok(None) => {}
+                Err(error) if record.is_some() => return Err(error),
+                // Flows are worth having without their processes; what hinders the capture itself is said below.
+                Err(error) => nameless = Some(error),
             }
         }
         _ => {}
@@ -143,6 +147,9 @@ fn start(plan: MeterPlan) -> Result<Started, Error> {
         }
         Input::Live(live) => (open_live(live, plan.filter)?, None),
     };
+    if let Some(error) = nameless.filter(|_| !plan.quiet) {
+        say(&format!("{}; flows are recorded without their processes", describe(&error)));
+    }
     builder = builder
         .table(plan.table)
         .decode(plan.decode)

@@ -330,3 +330,87 @@ fn a_second_signal_stops_at_once() {
     assert_eq!(wait(child).code, Some(130));
     drop(out);
 }
+
+#[test]
+fn each_subcommand_has_a_help_of_its_own() {
+    let place = Place::new();
+    for (subcommand, words) in [
+        (
+            "sockets",
+            &["--baseline", "--allow", "--changes", "--with", "--no-self", "Examples:", "Exit codes:"][..],
+        ),
+        ("events", &["--source", "--process", "--interval", "Examples:", "Exit codes:"]),
+    ] {
+        for flag in ["-h", "--help"] {
+            let help = place.run(&format!("{subcommand} {flag}"));
+            assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
+            assert!(help.out.contains(&format!("Usage: flowcap {subcommand} [OPTIONS]")), "{}", help.out);
+            for word in words {
+                assert!(help.out.contains(word), "{subcommand} {flag}: {word}");
+            }
+        }
+        assert!(place.run("--help").out.contains(&format!("\n  {subcommand} ")), "{subcommand}");
+    }
+}
+
+#[test]
+fn wrong_usage_of_a_subcommand_is_2() {
+    let place = Place::new();
+    for (arguments, advice) in [
+        ("sockets --once --interval 5s", "cannot be used with"),
+        ("sockets --once --changes", "cannot be used with"),
+        ("sockets --read before.jsonl --interval 5s", "cannot be used with"),
+        ("sockets --read before.jsonl --with stats", "cannot be used with"),
+        ("sockets --allow tcp22", "'tcp/22 sshd'"),
+        ("sockets --interval soon", "90s, 10m"),
+        ("sockets --interval 0", "longer than 0"),
+        ("sockets --with cpu", "possible values: process, stats, routes"),
+        ("sockets -T xml", "possible values"),
+        ("sockets -o https://127.0.0.1/", "https://127.0.0.1/"),
+        ("sockets -o x.csv -o x.csv", "named twice"),
+        ("sockets port 53", "'port'"),
+        ("events --source wire", "possible values: auto, kernel, packet, snapshot"),
+        ("events --interval 0", "longer than 0"),
+        ("events --once", "--once"),
+        ("events -o x.csv -o x.csv", "named twice"),
+        ("-i lo --sockets s.jsonl", "cannot be used with"),
+        ("-r three.pcap --write-sockets s.jsonl", "cannot be used with"),
+    ] {
+        let ran = place.run(arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{arguments}: {}", ran.err);
+        assert!(ran.err.contains(advice), "{arguments}: {}", ran.err);
+    }
+    assert!(!place.path("x.csv").exists());
+}
+
+#[test]
+fn saved_sockets_are_there_and_whole_or_refused() {
+    let place = Place::new();
+    fs::write(place.path("whole.jsonl"), SOCKET).unwrap();
+    fs::write(place.path("cut.jsonl"), &SOCKET[..60]).unwrap();
+    fs::write(place.path("wrong.csv"), "type,timestamp\nsocket,yesterday\n").unwrap();
+    fs::write(place.path("notes.txt"), "nothing of that kind\n").unwrap();
+    for (file, code) in [("missing.jsonl", 66), ("cut.jsonl", 65), ("wrong.csv", 65), ("notes.txt", 65)] {
+        for arguments in [
+            format!("sockets -o new.jsonl -r {file} --baseline whole.jsonl"),
+            format!("sockets -o new.jsonl -r whole.jsonl --baseline {file}"),
+            format!("sockets -r {file}"),
+        ] {
+            let ran = place.run(&arguments);
+            assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{arguments}: {}", ran.err);
+            assert!(ran.err.starts_with(&format!("flowcap: {file}: ")), "{arguments}: {}", ran.err);
+        }
+    }
+    let same = place.run("sockets -r whole.jsonl --baseline whole.jsonl");
+    assert_eq!((same.code, same.out.as_str(), same.err.as_str()), (Some(0), "", ""));
+    let shown = place.run("sockets -r whole.jsonl");
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
+    assert!(shown.out.contains("127.0.0.1:31337"), "{}", shown.out);
+    let unexpected = place.run("sockets -r whole.jsonl --allow tcp/22");
+    assert_eq!(unexpected.code, Some(1));
+    assert!(unexpected.out.contains("Unexpected listener on TCP port 31337"), "{}", unexpected.out);
+}
+
+const SOCKET: &str = "{\"type\":\"socket\",\"timestamp\":\"2026-03-02T21:12:04.250000000Z\",\"change\":\"present\",\
+                      \"protocol\":\"TCP\",\"local_ip\":\"127.0.0.1\",\"local_port\":31337,\"state\":\"LISTEN\",\
+                      \"uid\":0,\"user\":\"root\",\"inode\":31000,\"cookie\":4097,\"netns\":4026531840}\n";

@@ -7,14 +7,15 @@
 //! - **[`packet`]**: a [`Frame`](packet::Frame) as it was captured, and the [`Packet`](packet::Packet) that
 //!   decoding makes of it.
 //! - **Rooms that do not know each other**: [`capture`] is where frames come from, [`decode`] makes packets of
-//!   them, [`feature`] holds the per-flow numbers, [`l7`] reads payloads, [`host`] asks the machine for its sockets and
-//!   processes.
+//!   them, [`feature`] holds the per-flow numbers, [`l7`] reads payloads, [`host`] asks the machine for its sockets
+//!   and for the processes that own them.
 //! - **[`record`]**: what comes out, with the name, type and unit of every field.
 //! - **[`table`]**: the heart. A [`FlowTable`](table::FlowTable) takes packets and returns records; it has no
 //!   threads and no clock, and is told the time by the packets.
-//! - **[`watch`]**: beside it, snapshots of sockets compared: what changed, and what differs from a baseline.
-//! - **[`enrich`]** names the processes at the ends of flows, by the sockets that the machine or a recording has.
-//! - **[`shard`]** runs tables in threads and merges their records into one order; **[`sink`]** writes them.
+//! - **[`watch`]**: beside it, sockets and connections followed: what changed between two snapshots, what differs from
+//!   a baseline, which connections were opened, closed and refused.
+//! - **[`shard`]** runs tables in threads and merges their records into one order; **[`enrich`]** names the processes at
+//!   the ends of their flows, by the sockets of the machine or of a recording; **[`sink`]** writes them.
 //! - **[`meter`]** wires all of it together.
 //!
 //! There are two ways in. [`FlowTable`](table::FlowTable), fed by hand, gives all control

@@ -19,6 +19,7 @@ use flowcore::watch::{
 };
 
 use super::{EventsArgs, Source, is_of};
+use crate::args::named_twice;
 use crate::owners::{self, Owners};
 use crate::run::say;
 
@@ -45,6 +46,9 @@ type Who = (Option<Arc<Process>>, Option<u64>);
 impl Feed {
     /// Opens what the source needs; automatically the best that is permitted.
     pub(super) fn open(args: &EventsArgs) -> Result<Self, Error> {
+        if let Some(destination) = named_twice(args.output.iter().map(String::as_str)) {
+            return Err(Error::Option(format!("-o {destination}: named twice")));
+        }
         let packets = match args.source {
             Source::Auto => match open_packets(&args.interface) {
                 Err(Error::Permission { .. }) => {
@@ -214,17 +218,19 @@ impl Feed {
         let is_over = matches!(event.happened, Happened::Closed | Happened::Failed);
         let known = if is_over { self.open.remove(&ends) } else { None };
         let (process, cookie) = known.unwrap_or_else(|| {
-            let before = if is_over { LOOKS_BACK } else { Duration::ZERO };
+            // An attempt may have taken long, and its socket may not have been met since its first SYN.
+            let since = if is_over { event.since } else { event.time };
+            let unseen = if is_over && since == event.time { LOOKS_BACK } else { Duration::ZERO };
             let found = self.attribution.owner_and_cookie(&FlowEnd {
                 proto: Proto::TCP,
                 local: event.local,
                 remote: event.remote,
                 opened: event.happened != Happened::Accepted,
-                first: Timestamp::from_nanos(event.time.as_nanos() - before.as_nanos() as i64),
+                first: Timestamp::from_nanos(since.as_nanos() - unseen.as_nanos() as i64),
                 last: event.time.saturating_add_nanos(SORTED_OVER.as_nanos() as u64),
             });
             match found {
-                Ok((owner, cookie)) => (owner.process().cloned(), Some(cookie)),
+                Ok((owner, cookie)) => (owner.process().cloned(), cookie),
                 Err(_) => (None, None),
             }
         });
@@ -286,7 +292,7 @@ const PACKETS_AT_ONCE: usize = 1024;
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Packets and notices of one moment come within this time, and owners are found in it.
 const SORTED_OVER: Duration = Duration::from_millis(200);
-/// How far before the end of a connection its socket is looked for, where its beginning was not seen.
+/// How far before the end of a connection its socket is looked for, where nothing was seen of it before.
 const LOOKS_BACK: Duration = Duration::from_secs(1);
 /// How long sockets are remembered.
 const KEEP: Duration = Duration::from_secs(60);

@@ -1,21 +1,25 @@
 //! Snapshots of this machine's sockets, with their owners.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use flowcore::Error;
 use flowcore::host::{
-    MachineSockets, NetNamespace, Owner, ProcessTable, Processes, Socket, SocketTable, network_stats, routes,
+    MachineSockets, NetNamespace, Owner, ProcessTable, Processes, QueuePair, Socket, SocketKind, SocketState,
+    SocketTable, network_stats, queue_pairs, routes,
 };
-use flowcore::meter::Stop;
+use flowcore::key::Endpoint;
+use flowcore::meter::{Stop, wall_clock};
 use flowcore::record::{NetworkStatsRecord, Record, RouteRecord, SocketRecord};
 use flowcore::time::Timestamp;
 use flowcore::watch::{self, Changes};
 
 use super::Watch;
 use super::args::{Netns, SocketsArgs, With};
+use crate::progress::{counted, grouped};
 use crate::run::say;
 
 impl Watch {
@@ -77,15 +81,16 @@ impl Watch {
             return;
         }
         if snapshot.not_permitted > 0 {
+            let (some, all) = (snapshot.not_permitted as u64, snapshot.sockets.len() as u64);
             say(&format!(
-                "flowcap: {} of {} sockets have no process here: those of other users are shown to root, or with \
-                 CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-                snapshot.not_permitted,
-                snapshot.sockets.len()
+                "flowcap: no process for {} of {}: those of other users are shown to root, or with CAP_SYS_PTRACE \
+                 and CAP_DAC_READ_SEARCH",
+                grouped(some),
+                counted(all, "socket")
             ));
         }
         if closed_namespaces > 0 {
-            say(&format!("flowcap: {closed_namespaces} network namespaces may not be looked into"));
+            say(&format!("flowcap: not looked into: {}", counted(closed_namespaces, "network namespace")));
         }
     }
 }
@@ -130,12 +135,17 @@ impl Machine {
     /// Takes a snapshot.
     fn snapshot(&mut self) -> io::Result<Snapshot> {
         // The sockets first and the processes after them: what is opened in between has no owner yet.
-        let at = now();
+        let at = wall_clock();
         let mut sockets: Vec<Socket> = Vec::new();
         for table in &mut self.sockets {
             table.snapshot(&mut sockets)?;
         }
-        let owners = self.processes.owners(&sockets);
+        let mut owners = self.processes.owners(&sockets);
+        for pair in queue_pairs()? {
+            let process = pair.pid.and_then(|pid| self.processes.process(pid)).map(Arc::new);
+            sockets.push(queue_pair(&pair, process.as_ref().map_or(0, |process| process.credentials.uid)));
+            owners.push(process.map_or(Owner::NoProcess, |process| Owner::Process { process, shared: 1 }));
+        }
         let not_permitted = owners.iter().filter(|owner| **owner == Owner::NotPermitted).count();
         let mut users: Vec<(u32, Option<Arc<str>>)> = Vec::new();
         let records = sockets.into_iter().zip(owners).map(|(socket, owner)| {
@@ -151,10 +161,22 @@ impl Machine {
     }
 }
 
-/// Returns the time of day.
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+/// Makes a socket of an RDMA queue pair: connected where it has a peer.
+fn queue_pair(pair: &QueuePair, uid: u32) -> Socket {
+    let nowhere = Endpoint { addr: Ipv4Addr::UNSPECIFIED.into(), port: None };
+    let is_connected = pair.remote.is_some() || pair.remote_number.is_some();
+    Socket {
+        kind: SocketKind::Rdma,
+        local: pair.local.unwrap_or(nowhere),
+        remote: pair.remote,
+        state: if is_connected { SocketState::Established } else { SocketState::Unconnected },
+        uid,
+        inode: 0,
+        cookie: 0,
+        netns: 0,
+        interface: 0,
+        cgroup: None,
+    }
 }
 
 /// Waits for a point in time; returns whether there is to be another snapshot.

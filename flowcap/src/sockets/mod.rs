@@ -16,6 +16,7 @@ use flowcore::watch::{Alarm, Baseline, SocketFilter, last_snapshot};
 
 pub(crate) use args::SocketsArgs;
 
+use crate::args::named_twice;
 use crate::run::{self, exit, say};
 
 /// Runs the subcommand, and returns the exit code.
@@ -49,6 +50,9 @@ struct Watch {
 impl Watch {
     /// Opens the baseline first and then the outputs, so that a missing baseline leaves nothing behind.
     fn open(args: &SocketsArgs) -> Result<Self, Error> {
+        if let Some(destination) = named_twice(args.output.iter().map(String::as_str)) {
+            return Err(Error::Option(format!("-o {destination}: named twice")));
+        }
         let rules = args.allow.clone();
         let alarm = match &args.baseline {
             Some(file) => {

@@ -21,8 +21,8 @@ type Ends = (String, Value, Value);
 #[test]
 fn owners_are_named_and_never_wrongly() {
     let Some(cable) = Cable::lay() else { return };
-    let machine = add_ipv6(&cable, &cable.far, FAR, "fd77::2");
-    let peer = add_ipv6(&cable, &cable.near, NEAR, "fd77::1");
+    let machine = addresses(&cable, &cable.far, FAR, "fd77::2");
+    let peer = addresses(&cable, &cable.near, NEAR, "fd77::1");
     let flowcap = cable.listen(&["-q", "-i", LINK, "-i", "lo"]);
     // Long enough for the makers to get ready.
     let begin = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64() + 4.0;
@@ -80,13 +80,8 @@ fn owners_are_named_and_never_wrongly() {
 }
 
 /// Gives an end of the cable an IPv6 address too, where the system has IPv6; returns all its addresses.
-fn add_ipv6(cable: &Cable, namespace: &str, address: &str, second: &str) -> String {
-    let script = format!(
-        "for i in all default {LINK} lo; do echo 0 > /proc/sys/net/ipv6/conf/$i/disable_ipv6; done; \
-         ip address add {second}/64 dev {LINK} nodad"
-    );
-    let finished = cable.start(namespace, "sh", &["-c", &script]).finish();
-    if finished.status.success() { format!("{address},{second}") } else { address.to_owned() }
+fn addresses(cable: &Cable, namespace: &str, address: &str, second: &str) -> String {
+    if cable.add_ipv6(namespace, second) { format!("{address},{second}") } else { address.to_owned() }
 }
 
 /// What is true of each end, by its addresses.

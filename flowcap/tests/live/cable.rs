@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -85,6 +86,29 @@ impl Cable {
             .wait_until("it listens", || fs::read_to_string(&maps).unwrap_or_default().contains("socket:"));
         sleep(Duration::from_millis(200));
         program
+    }
+
+    /// Starts flowcap in a namespace as a user without privileges.
+    pub fn as_nobody(&self, namespace: &str, arguments: &[&str]) -> Program {
+        // Its own folder may be closed to others.
+        let copy = self.folder.path().join("flowcap");
+        if !copy.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_flowcap"), &copy).expect("a copy");
+        }
+        let open_to_all = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+        open_to_all(&copy).and(open_to_all(self.folder.path())).expect("permissions");
+        let mut line = vec!["--reuid=65534", "--regid=65534", "--clear-groups", text(&copy)];
+        line.extend(arguments);
+        self.start(namespace, "setpriv", &line)
+    }
+
+    /// Gives the end of the cable in a namespace an IPv6 address, too; returns whether the system has IPv6.
+    pub fn add_ipv6(&self, namespace: &str, address: &str) -> bool {
+        let script = format!(
+            "for i in all default {LINK} lo; do echo 0 > /proc/sys/net/ipv6/conf/$i/disable_ipv6; done; \
+             ip address add {address}/64 dev {LINK} nodad"
+        );
+        self.start(namespace, "sh", &["-c", &script]).finish().status.success()
     }
 
     /// Sends the frames of a capture from the near end; returns how many.
@@ -208,7 +232,8 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-fn skip(why: &str) {
+/// Says loudly why a test cannot be run, which is a failure with CI_REQUIRE_LIVE=1.
+pub fn skip(why: &str) {
     assert!(env::var_os("CI_REQUIRE_LIVE").is_none_or(|value| value != "1"), "no live capture here: {why}");
     // Past the test harness, which keeps what a passing test prints to itself.
     let test = thread::current().name().unwrap_or_default().to_owned();

@@ -2,11 +2,11 @@
 //! without them each test says SKIPPED, and with CI_REQUIRE_LIVE=1 it fails instead.
 #![cfg(feature = "live")]
 
+// What other tests need and these do not.
+#[allow(dead_code)]
 mod cable;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -242,13 +242,7 @@ fn an_interface_that_does_not_exist() {
 #[test]
 fn a_missing_permission_says_how_to_get_it() {
     let Some(cable) = Cable::lay() else { return };
-    // Its own folder may be closed to others.
-    let copy = cable.folder.path().join("flowcap");
-    fs::copy(env!("CARGO_BIN_EXE_flowcap"), &copy).expect("a copy");
-    let open_to_all = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
-    open_to_all(&copy).and(open_to_all(cable.folder.path())).expect("permissions");
-    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", text(&copy), "-i", LINK];
-    let flowcap = cable.start(&cable.far, "setpriv", &nobody).finish();
+    let flowcap = cable.as_nobody(&cable.far, &["-i", LINK]).finish();
     assert_eq!(flowcap.status.code(), Some(77), "{}", flowcap.stderr);
     assert!(flowcap.stderr.contains("setcap cap_net_raw"), "{}", flowcap.stderr);
 }

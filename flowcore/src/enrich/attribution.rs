@@ -50,11 +50,11 @@ impl Attribution {
         self.owner_and_cookie(end).map(|(owner, _)| owner)
     }
 
-    /// Does the same, and returns the cookie of the socket too, or its inode where the kernel gives no cookies.
+    /// Does the same, and returns the cookie of the socket too, where it is this connection's own.
     ///
     /// # Errors
     /// The reason.
-    pub fn owner_and_cookie(&self, end: &FlowEnd) -> Result<(ProcessObject, u64), Unattributed> {
+    pub fn owner_and_cookie(&self, end: &FlowEnd) -> Result<(ProcessObject, Option<u64>), Unattributed> {
         matching::owner(&self.index, end).map_err(|reason| match reason {
             Unattributed::NoSocket if self.recorded => Unattributed::Offline,
             reason => reason,

@@ -163,10 +163,11 @@ impl IndexWriter {
         self.index.clone()
     }
 
-    /// Tells whether the owner of a socket is known to be a process, and was found out since a time.
-    pub(super) fn knows_owner(&self, socket: &Socket, since: Timestamp) -> bool {
-        let known = self.known.get(&sighting::number(socket));
-        known.is_some_and(|known| known.to().is_none() && known.seen() >= since && known.has_process())
+    /// Returns the owner of a socket that lives, if it is known to be a process and was found out since a time.
+    pub(super) fn known_owner(&self, socket: &Socket, since: Timestamp) -> Option<Owner> {
+        let known = self.known.get(&sighting::number(socket))?;
+        let lives = known.to().is_none() && known.seen() >= since;
+        known.owner().filter(|owner| lives && matches!(owner, Owner::Process { .. }))
     }
 
     /// Takes the answer for a tuple: this socket, now; `asked` is the time of the packet that it was looked up for.
@@ -184,6 +185,13 @@ impl IndexWriter {
         self.put(tuple, is, Some((asked, now)), now, socket);
     }
 
+    /// Tells whether a listener is known to stand by for a connection that was asked for.
+    pub(super) fn has_listener(&self, query: &Query, asked: Timestamp) -> bool {
+        let tuple = Tuple::of_query(self.index.home(), query);
+        let is_there = |entry: &Entry| entry.is == SightedAs::Listener && entry.latest >= asked;
+        self.index.at(&tuple, |entries| entries.iter().any(is_there))
+    }
+
     /// Takes the listener that a connection arrived at, beside the socket of the connection itself.
     pub(super) fn stands_by(
         &mut self,
@@ -194,12 +202,11 @@ impl IndexWriter {
         owner: Option<Owner>,
     ) {
         let tuple = Tuple::of_query(self.index.home(), query);
-        let Some(socket) = self.sighting(listener, now, owner) else { return };
-        let is_there = |entry: &Entry| entry.socket.cookie == socket.cookie && entry.latest >= asked;
-        if !self.index.at(&tuple, |entries| entries.iter().any(is_there)) {
-            let (is, asked) = (SightedAs::Listener, Some((asked, now)));
-            self.insert(tuple, Entry { is, asked, latest: now, replaced: false, socket }, now);
-        }
+        // Its owner is that of this connection only: it may be one of several listeners.
+        let number = sighting::number(listener) | sighting::STANDS_BY;
+        let socket = Arc::new(Sighting::new(number, tuple, now, now, owner));
+        let (is, asked) = (SightedAs::Listener, Some((asked, now)));
+        self.insert(tuple, Entry { is, asked, latest: now, replaced: true, socket }, now);
     }
 
     /// Takes a socket that is there now, whoever it may answer for.

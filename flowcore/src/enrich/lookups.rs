@@ -42,6 +42,9 @@ pub trait Tap: Send {
     /// Waits at most so long for a packet, and hands to `ask` what is to be looked up for it, with the packet's time.
     /// Returns false once no more packets will come.
     fn wait(&mut self, patience: Duration, ask: &mut dyn FnMut(Query, Timestamp)) -> bool;
+
+    /// Returns how many packets it has lost.
+    fn lost(&mut self) -> u64;
 }
 
 /// Takes requests for a thread of [`Lookups`]; can be cloned and sent to other threads. Never waits.
@@ -56,6 +59,8 @@ pub struct Requests {
 struct Counts {
     lookups: AtomicU64,
     dropped: AtomicU64,
+    /// Packets that the tap has lost.
+    lost: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -133,6 +138,7 @@ impl Requests {
     pub fn count(&self, stats: &mut AttributionStats) {
         stats.lookups += self.counts.lookups.load(Ordering::Relaxed);
         stats.lookups_dropped += self.counts.dropped.load(Ordering::Relaxed);
+        stats.tap_dropped += self.counts.lost.load(Ordering::Relaxed);
         stats.lookups_failed += self.counts.failed.load(Ordering::Relaxed);
     }
 }
@@ -171,6 +177,9 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
             }
             if now >= next_expiry {
                 self.resolver.expire();
+                if let Some(tap) = &mut self.tap {
+                    self.counts.lost.store(tap.lost(), Ordering::Relaxed);
+                }
                 next_expiry = now + EXPIRY;
             }
         }
@@ -207,17 +216,23 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
 
     fn find(&mut self, query: Query, packet: Timestamp, times: usize) {
         self.counts.lookups.fetch_add(1, Ordering::Relaxed);
-        match self.resolver.resolve(&query, packet) {
-            Ok(Answer::Provisional) => {
-                let Some((again, pause)) = self.again.get_mut(times).zip(PAUSES.get(times)) else { return };
-                if again.len() < self.options.queue {
-                    again.push_back(Again { due: Instant::now() + *pause, query, packet });
-                } else {
-                    self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-                }
+        let answer = self.resolver.resolve(&query, packet);
+        // What is accepted at once needs no listener.
+        let stands_by = match answer {
+            Ok(Answer::Provisional) => times >= ACCEPTED_BY,
+            Ok(Answer::Nobody) => times > 0,
+            Ok(Answer::Settled) | Err(_) => false,
+        };
+        let stood_by = if stands_by { self.resolver.stand_by(&query, packet) } else { Ok(()) };
+        self.counts.failed.fetch_add(u64::from(answer.is_err() || stood_by.is_err()), Ordering::Relaxed);
+        if let (Ok(Answer::Provisional), Some((again, pause))) =
+            (answer, self.again.get_mut(times).zip(PAUSES.get(times)))
+        {
+            if again.len() < self.options.queue {
+                again.push_back(Again { due: Instant::now() + *pause, query, packet });
+            } else {
+                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             }
-            Ok(Answer::Settled | Answer::Nobody) => {}
-            Err(_) => _ = self.counts.failed.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -252,6 +267,8 @@ const PAUSES: [Duration; 7] = [
     Duration::from_millis(200),
     Duration::from_millis(800),
 ];
+/// After so many pauses most servers have accepted.
+const ACCEPTED_BY: usize = 3;
 /// How long what stands in the queue may wait for a packet.
 const QUEUE_WAITS: Duration = Duration::from_millis(10);
 /// How often dead sockets are let go.

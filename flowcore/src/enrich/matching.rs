@@ -26,8 +26,11 @@ pub struct FlowEnd {
     pub last: Timestamp,
 }
 
-/// Names the owner of an end by what the index knows, and the number of its socket.
-pub(super) fn owner(index: &SocketIndex, end: &FlowEnd) -> Result<(ProcessObject, u64), Unattributed> {
+/// Names the owner of an end by what the index knows, and the cookie of its own socket.
+pub(super) fn owner(
+    index: &SocketIndex,
+    end: &FlowEnd,
+) -> Result<(ProcessObject, Option<u64>), Unattributed> {
     let has_sockets = matches!(end.proto, Proto::TCP | Proto::UDP | Proto::UDP_LITE);
     if !has_sockets || end.local.port.is_none() || end.remote.port.is_none() {
         return Err(Unattributed::NoSocket);
@@ -39,7 +42,7 @@ pub(super) fn owner(index: &SocketIndex, end: &FlowEnd) -> Result<(ProcessObject
     let local = index.at(&bound, |entries| Candidates::of(entries, end, is_local));
     let is_listener = if end.opened { is_none } else { is_listener };
     let listening = index.at(&tuple, |entries| Candidates::of(entries, end, is_listener));
-    let listener = index.at(&bound, |entries| Candidates::of(entries, end, is_listener));
+    let listener = index.at(&bound, |entries| Candidates::of(entries, end, is_listener).still_there(end));
 
     let mut user = None;
     let mut reason = None;
@@ -48,7 +51,7 @@ pub(super) fn owner(index: &SocketIndex, end: &FlowEnd) -> Result<(ProcessObject
         if fit.is_new(end) && has_predecessor(index, &tuple, &fit, end) {
             return Err(Unattributed::Ambiguous);
         }
-        let age = fit.age_ms(end);
+        let (age, cookie) = (fit.age_ms(end), fit.own_cookie());
         match fit.owner {
             // It says not which of them took the connection.
             Some(Owner::Process { shared, .. }) if fit.found == Match::Listener && shared > 1 => {
@@ -56,10 +59,10 @@ pub(super) fn owner(index: &SocketIndex, end: &FlowEnd) -> Result<(ProcessObject
             }
             Some(Owner::Process { process, shared }) => {
                 let owner = ProcessObject::new(Who::Process(process), fit.found, Some(age), shared);
-                return Ok((owner, fit.cookie));
+                return Ok((owner, cookie));
             }
             Some(Owner::UidOnly { uid, container_id }) => {
-                user.get_or_insert((Who::User { uid, container_id }, age, fit.cookie));
+                user.get_or_insert((Who::User { uid, container_id }, age, cookie));
             }
             Some(Owner::Ambiguous) => return Err(Unattributed::Ambiguous),
             Some(Owner::NotPermitted) => _ = reason.get_or_insert(Unattributed::Eperm),
@@ -108,6 +111,12 @@ impl Candidates {
             }
         }
         Candidates { at_first, later }
+    }
+
+    /// Leaves out those that were not seen after the flow's first packet: by then others may have joined them.
+    fn still_there(mut self, end: &FlowEnd) -> Self {
+        self.at_first.retain(|fit| fit.seen >= end.first);
+        self
     }
 
     /// Returns the one socket to be believed; none where there is none.
@@ -172,6 +181,12 @@ impl Fit {
     /// Tells whether a datagram socket was first seen after the flow's first packet: it may be the next one with the port.
     fn is_new(&self, end: &FlowEnd) -> bool {
         end.proto != Proto::TCP && self.from > end.first
+    }
+
+    /// Returns the cookie of a socket that serves no other flow.
+    fn own_cookie(&self) -> Option<u64> {
+        let is_own = matches!(self.found, Match::Event | Match::Exact | Match::History);
+        is_own.then_some(self.cookie)
     }
 
     /// Returns how far the flow's first packet is from the time in which the socket was known.

@@ -1,13 +1,12 @@
 //! Asks the machine for sockets and their owners, and writes the answers into the index.
 
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::index::{IndexWriter, SocketIndex};
 use super::sighting::{self, Tuple};
 use crate::host::{Owner, ProcessTable, Query, Socket, SocketState, SocketTable};
-use crate::key::{Endpoint, Proto};
+use crate::key::Proto;
 use crate::record::SightedAs;
 use crate::time::Timestamp;
 
@@ -57,16 +56,11 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         };
         let asked = packet.min(now);
         if socket.state == SocketState::SynReceived {
-            self.listener(query, asked)?;
             return Ok(Answer::Provisional);
         }
         let is_accepted = socket.inode != 0 || query.proto != Proto::TCP;
         let owner = self.owner(&socket, now);
         self.writer.answered(query, &socket, is, asked, now, owner);
-        if !is_accepted {
-            // What no process has accepted yet, or has closed already.
-            self.listener(query, asked)?;
-        }
         Ok(if is_accepted && is == SightedAs::Exact || query.proto != Proto::TCP {
             Answer::Settled
         } else {
@@ -74,18 +68,31 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         })
     }
 
-    /// Looks up who listens where a connection arrives that no process has accepted yet.
-    fn listener(&mut self, query: &Query, asked: Timestamp) -> io::Result<()> {
-        let anyone =
-            if query.remote.addr.is_ipv6() { IpAddr::from([0u16; 8]) } else { IpAddr::from([0u8; 4]) };
-        let remote = Endpoint { addr: anyone, port: Some(0) };
-        if let Some(socket) = self.sockets.find(&Query { remote, ..*query })?
-            && socket.state == SocketState::Listen
-        {
-            let now = (self.clock)();
-            let owner = self.owner(&socket, now);
-            self.writer.stands_by(query, &socket, asked, now, owner);
+    /// Looks up who listens where a connection arrived that no process has accepted yet, or that was closed before
+    /// its socket was found. Which of several listeners the kernel chose is not known: they name nobody, unless one
+    /// process has them all.
+    ///
+    /// # Errors
+    /// When the machine cannot be asked.
+    pub fn stand_by(&mut self, query: &Query, packet: Timestamp) -> io::Result<()> {
+        let now = (self.clock)();
+        let asked = packet.min(now);
+        if query.proto != Proto::TCP || self.writer.has_listener(query, asked) {
+            return Ok(());
         }
+        let mut listeners = Vec::new();
+        self.sockets.listeners(query.local.port.unwrap_or_default(), &mut listeners)?;
+        let local = query.local.addr.to_canonical();
+        listeners.retain(|socket| {
+            let bound = socket.local.addr.to_canonical();
+            bound == local || (bound.is_unspecified() && (local.is_ipv4() || bound.is_ipv6()))
+        });
+        let Some(first) = listeners.first() else { return Ok(()) };
+        // As it is now: the one who listens may have forked a moment ago.
+        let mut owners = listeners.iter().map(|socket| self.processes.owner(socket));
+        let one = owners.next().filter(|first| owners.all(|other| other == *first));
+        let owner = Some(one.unwrap_or(Owner::Ambiguous));
+        self.writer.stands_by(query, first, asked, now, owner);
         Ok(())
     }
 
@@ -98,8 +105,10 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         self.listed.clear();
         self.sockets.snapshot(&mut self.listed)?;
         let now = (self.clock)();
-        let (known, unknown): (Vec<Socket>, Vec<Socket>) =
-            self.listed.drain(..).partition(|socket| self.writer.knows_owner(socket, Timestamp::MIN));
+        let (known, unknown): (Vec<Socket>, Vec<Socket>) = self
+            .listed
+            .drain(..)
+            .partition(|socket| self.writer.known_owner(socket, Timestamp::MIN).is_some());
         for socket in known {
             self.writer.seen(&socket, now, None);
         }
@@ -132,12 +141,15 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         if socket.inode == 0 {
             return Some(Owner::NoProcess);
         }
-        let lately = now.as_nanos().saturating_sub(OWNER_HOLDS.as_nanos() as i64);
-        if self.writer.knows_owner(socket, Timestamp::from_nanos(lately)) {
-            return None;
+        match self.writer.known_owner(socket, lately(now)) {
+            Some(_) => None,
+            None => Some(self.processes.owner(socket)),
         }
-        Some(self.processes.owner(socket))
     }
+}
+
+fn lately(now: Timestamp) -> Timestamp {
+    Timestamp::from_nanos(now.as_nanos().saturating_sub(OWNER_HOLDS.as_nanos() as i64))
 }
 
 /// How long an owner that was found is taken for granted.

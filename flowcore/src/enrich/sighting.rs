@@ -106,10 +106,6 @@ impl Sighting {
         self.owner.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn has_process(&self) -> bool {
-        matches!(*self.owner.read().unwrap_or_else(PoisonError::into_inner), Some(Owner::Process { .. }))
-    }
-
     /// Takes note that it is there. Numbers are used but once: if its end was assumed, that was wrong.
     pub(super) fn see(&self, now: Timestamp) {
         self.seen.fetch_max(now.as_nanos(), Ordering::AcqRel);
@@ -191,3 +187,5 @@ fn canonical(end: Endpoint) -> Endpoint {
 const ALIVE: i64 = i64::MAX;
 /// Beyond all cookies that a machine comes to, and below 2^53.
 const INODE: u64 = 1 << 52;
+/// Marks the number of a listener as it stands by for one connection.
+pub(super) const STANDS_BY: u64 = 1 << 51;

@@ -187,6 +187,18 @@ pub trait SocketTable: Send {
     /// # Errors
     /// When the machine cannot be asked.
     fn snapshot(&mut self, sockets: &mut Vec<Socket>) -> io::Result<()>;
+
+    /// Appends all TCP sockets that listen on a port.
+    ///
+    /// # Errors
+    /// When the machine cannot be asked.
+    fn listeners(&mut self, port: u16, sockets: &mut Vec<Socket>) -> io::Result<()> {
+        let mut all = Vec::new();
+        self.snapshot(&mut all)?;
+        let listens = |socket: &Socket| socket.kind == SocketKind::Tcp && socket.state == SocketState::Listen;
+        sockets.extend(all.into_iter().filter(|socket| listens(socket) && socket.local.port == Some(port)));
+        Ok(())
+    }
 }
 
 /// Where the owners of sockets are looked up.

@@ -14,6 +14,7 @@ mod dtls;
 mod http;
 mod mqtt;
 mod quic;
+mod roce;
 mod sip;
 mod smb;
 mod smtp;
@@ -78,6 +79,8 @@ apps! {
     Smtp = "smtp",
     /// SSDP: UPnP's discovery over UDP.
     Ssdp = "ssdp",
+    /// RDMA over Converged Ethernet, version 2.
+    Roce = "roce",
 }
 
 impl Serialize for App {
@@ -334,4 +337,5 @@ protocols! {
     Smb: smb::Smb,
     Smtp: smtp::Smtp,
     Ssdp: ssdp::Ssdp,
+    Roce: roce::Roce,
 }

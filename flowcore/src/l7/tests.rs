@@ -185,6 +185,26 @@ fn http_is_found_behind_other_messages() {
 }
 
 #[test]
+fn roce_by_its_port_and_header() {
+    let to = |port, bytes: &[u8]| {
+        let mut flow = Flow::new(Proto::UDP, 50000, port);
+        let client = flow.send(Dir::Fwd, 0, bytes);
+        (flow.conversation.app(), client)
+    };
+    // RC SEND only, default partition, queue pair 17, acknowledgement wanted.
+    let mut header = *b"\x04\x40\xff\xff\0\0\0\x11\x80\0\0\x01ICRC";
+    assert_eq!(to(4791, &header), (Some(App::Roce), CLIENT));
+    assert_eq!(to(4790, &header), NOTHING);
+    assert_eq!(to(4791, &header[..15]), NOTHING);
+    header[0] = 0x81;
+    assert_eq!(to(4791, &header), (Some(App::Roce), CLIENT), "a congestion notification");
+    header[0] = 0xC4;
+    assert_eq!(to(4791, &header), NOTHING, "a transport of the manufacturer's own");
+    header[..2].copy_from_slice(&[0x04, 0x41]);
+    assert_eq!(to(4791, &header), NOTHING, "another version");
+}
+
+#[test]
 fn ssdp_in_udp() {
     assert_eq!(udp(b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n"), (Some(App::Ssdp), CLIENT));
     assert_eq!(udp(b"NOTIFY * HTTP/1.1\r\n"), (Some(App::Ssdp), None));

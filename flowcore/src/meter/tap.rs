@@ -62,6 +62,11 @@ impl Tap for PacketTap {
             Ok(Next::End) | Err(_) => false,
         }
     }
+
+    fn lost(&mut self) -> u64 {
+        let counts = self.source.counts();
+        counts.kernel_dropped + counts.interface_dropped
+    }
 }
 
 impl Asking {

@@ -261,6 +261,8 @@ pub struct AttributionStats {
     pub lookups: u64,
     /// Requests that found the queue full.
     pub lookups_dropped: u64,
+    /// Packets that the tap had no room for: flows that were not asked for as they opened.
+    pub tap_dropped: u64,
     /// Questions that the machine did not answer.
     pub lookups_failed: u64,
 }

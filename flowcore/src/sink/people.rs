@@ -1,5 +1,7 @@
 //! Sockets, processes, events and alerts for people.
 
+mod network;
+
 use std::cmp::Ordering;
 
 use super::Sink;
@@ -12,8 +14,10 @@ use crate::host::SocketKind;
 use crate::key::Endpoint;
 use crate::record::{Change, NetworkEvent, ProcessRecord, Record, SocketRecord, Who};
 use crate::time::Timestamp;
+use network::Network;
 
-/// Shows snapshots one after the other: listeners first, then connections, processes, and warnings at the end.
+/// Shows snapshots one after the other: listeners first, then connections, processes, counters and routes, and warnings
+/// at the end.
 ///
 /// Events stand one below the other under one header.
 pub(super) struct People {
@@ -21,6 +25,7 @@ pub(super) struct People {
     records: HostRecords,
     sockets: Vec<SocketRecord>,
     processes: Vec<ProcessRecord>,
+    network: Network,
     warnings: Vec<String>,
     events: Grid,
     /// Something was written.
@@ -39,7 +44,8 @@ impl People {
             .number("PID", 7)
             .text("USER", 8);
         let (sockets, processes, warnings) = (Vec::new(), Vec::new(), Vec::new());
-        People { output, records, sockets, processes, warnings, events, begun: false }
+        let network = Network::new();
+        People { output, records, sockets, processes, network, warnings, events, begun: false }
     }
 
     /// Returns the time of what waits to be shown.
@@ -64,6 +70,7 @@ impl People {
             processes(out, &self.processes);
             self.processes.clear();
         }
+        self.network.write(out, |out| begin(out, &mut self.begun));
         if !self.warnings.is_empty() && self.records != HostRecords::Events {
             begin(out, &mut self.begun);
         }
@@ -79,7 +86,9 @@ impl People {
 impl Sink for People {
     fn takes(&self, record: Record<'_>) -> bool {
         match record {
-            Record::Socket(_) => self.records == HostRecords::Sockets,
+            Record::Socket(_) | Record::NetworkStats(_) | Record::Route(_) => {
+                self.records == HostRecords::Sockets
+            }
             Record::Process(_) => self.records != HostRecords::Events,
             Record::Event(_) => self.records == HostRecords::Events,
             Record::Alert(_) => true,
@@ -107,6 +116,8 @@ impl Sink for People {
             Record::Process(process) => self.processes.push(process.clone()),
             Record::Event(event) => self.events.row(event_cells(event)),
             Record::Alert(alert) => self.warnings.push(alert.to_string()),
+            Record::NetworkStats(record) => self.network.counters(&record.stats),
+            Record::Route(record) => self.network.route(&record.route),
             _ => {}
         }
         Ok(())

@@ -30,6 +30,8 @@ pub struct ConnectionEvent {
     pub remote: Endpoint,
     /// When: the packet's own time, or the time that was given with what the kernel said.
     pub time: Timestamp,
+    /// When the connection was first seen or told of, by its packets or by the kernel: at `time` or before.
+    pub since: Timestamp,
     /// How it was noticed.
     pub source: Source,
     /// The kernel's number of the socket, where the kernel told.
@@ -200,7 +202,7 @@ impl Connections {
         let Some((key, end)) = self.told(told, out) else { return };
         let Some(connection) = self.table.get_mut(&key) else { return };
         let happened = connection.is_open(end, incoming, told.time);
-        told.report(happened, out);
+        told.report(happened, connection.since(), out);
     }
 
     /// Takes note that a socket is gone; `failed` tells that it was never connected, none where that is not known.
@@ -208,7 +210,7 @@ impl Connections {
         let Some((key, end)) = self.told(told, out) else { return };
         let Some(connection) = self.table.get_mut(&key) else { return };
         let happened = connection.close(end, failed, told.time);
-        told.report(happened, out);
+        told.report(happened, connection.since(), out);
         self.hasten(&key);
     }
 
@@ -265,7 +267,7 @@ impl Connections {
                 source: Source::Packet,
                 cookie: None,
             };
-            told.report(happened, out);
+            told.report(happened, connection.since(), out);
         }
         if let Step::Renewed(next) = step {
             connection.renew(next);
@@ -317,10 +319,11 @@ pub(super) struct Told {
 }
 
 impl Told {
-    fn report(&self, happened: Option<Happened>, out: &mut impl FnMut(ConnectionEvent)) {
+    fn report(&self, happened: Option<Happened>, since: Timestamp, out: &mut impl FnMut(ConnectionEvent)) {
         if let Some(happened) = happened {
             let Told { local, remote, time, source, cookie } = *self;
-            out(ConnectionEvent { happened, local, remote, time, source, cookie });
+            let since = since.min(time);
+            out(ConnectionEvent { happened, local, remote, time, since, source, cookie });
         }
     }
 }

@@ -232,8 +232,7 @@ fn until_a_connection_is_accepted_its_listener_is_named() {
     let machine = Machine::default();
     let waiting = Socket { inode: 0, ..socket(2, SocketState::Established) };
     machine.change(|state| {
-        let anyone = Query { remote: end("0.0.0.0:0"), ..query() };
-        state.answers.insert(anyone, socket(1, SocketState::Listen));
+        state.listed = vec![socket(1, SocketState::Listen)];
         state.answers.insert(query(), Socket { state: SocketState::SynReceived, ..waiting.clone() });
         state.owners.insert(1, process(10, "master"));
         state.owners.insert(2, process(20, "worker"));
@@ -241,13 +240,35 @@ fn until_a_connection_is_accepted_its_listener_is_named() {
     let mut resolver = machine.resolver(clock);
     let mut owner_at = |millis| {
         set(millis);
-        (resolver.resolve(&query(), at(0)).unwrap(), pid(&resolver.index(), flow(at(0), at(9), false)))
+        let answer = resolver.resolve(&query(), at(0)).unwrap();
+        resolver.stand_by(&query(), at(0)).unwrap();
+        (answer, pid(&resolver.index(), flow(at(0), at(9), false)))
     };
     assert_eq!(owner_at(1), (Answer::Provisional, Ok((10, Match::Listener))));
     machine.change(|state| _ = state.answers.insert(query(), waiting.clone()));
     assert_eq!(owner_at(2).0, Answer::Provisional);
     machine.change(|state| _ = state.answers.insert(query(), socket(2, SocketState::Established)));
     assert_eq!(owner_at(3), (Answer::Settled, Ok((20, Match::Exact))));
+}
+
+#[test]
+fn several_listeners_name_nobody() {
+    clock!(set, clock);
+    let machine = Machine::default();
+    machine.change(|state| {
+        state.listed = vec![socket(1, SocketState::Listen), socket(2, SocketState::Listen)];
+        state.answers.insert(query(), Socket { inode: 0, ..socket(3, SocketState::Established) });
+        state.owners.insert(1, process(10, "worker"));
+        state.owners.insert(2, process(20, "worker"));
+    });
+    let mut resolver = machine.resolver(clock);
+    set(1);
+    assert_eq!(resolver.resolve(&query(), at(0)).unwrap(), Answer::Provisional);
+    resolver.stand_by(&query(), at(0)).unwrap();
+    assert_eq!(pid(&resolver.index(), flow(at(0), at(9), false)), Err(Unattributed::Ambiguous));
+    // The list of them does not change that: who has joined since is not in it.
+    resolver.snapshot().unwrap();
+    assert_eq!(pid(&resolver.index(), flow(at(0), at(9), false)), Err(Unattributed::Ambiguous));
 }
 
 /// Waits until something holds, for at most five seconds.

@@ -11,11 +11,12 @@ use rustix::io::Errno;
 use rustix::net::netlink::SOCK_DIAG;
 
 use super::diag_message::{self, BY_FAMILY, Request};
-use super::listing::{LISTED_STATES, Listing, TIME_WAIT, ends_of};
+use super::listing::{LISTED_STATES, LISTEN, Listing, TIME_WAIT, ends_of};
 use super::namespace;
 use super::netlink::{DUMP, Netlink};
 use super::text::TextSockets;
 use crate::host::{Query, Socket, SocketTable};
+use crate::key::Proto;
 
 /// The sockets of a network namespace, asked of the kernel by sock_diag; needs no privilege.
 ///
@@ -47,7 +48,7 @@ impl KernelSockets {
         for listing in Listing::ALL {
             let Some(number) = listing.number() else { continue };
             // An exact request cannot tell a missing list from a missing socket: a dump in no state can.
-            match netlink.ask(BY_FAMILY, DUMP, &diag_message::dump(false, number, 0), |_, _| ()) {
+            match netlink.ask(BY_FAMILY, DUMP, &diag_message::dump(false, number, 0, 0), |_, _| ()) {
                 Ok(_) => listed.push(listing),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(error),
@@ -150,7 +151,7 @@ impl SocketTable for KernelSockets {
             match listing.number().filter(|_| self.listed.contains(&listing)) {
                 Some(number) => {
                     for is_ipv6 in [false, true] {
-                        self.dump(listing, &diag_message::dump(is_ipv6, number, self.states), sockets)?;
+                        self.dump(listing, &diag_message::dump(is_ipv6, number, self.states, 0), sockets)?;
                     }
                 }
                 None => self.text.list(listing, sockets)?,
@@ -163,6 +164,17 @@ impl SocketTable for KernelSockets {
             at += 1;
             at <= start || socket.cookie == 0 || seen.insert(socket.cookie)
         });
+        Ok(())
+    }
+
+    fn listeners(&mut self, port: u16, sockets: &mut Vec<Socket>) -> io::Result<()> {
+        if !self.listed.contains(&Listing::Tcp) {
+            return self.text.listeners(port, sockets);
+        }
+        for is_ipv6 in [false, true] {
+            let request = diag_message::dump(is_ipv6, Proto::TCP.0, 1 << LISTEN, port);
+            self.dump(Listing::Tcp, &request, sockets)?;
+        }
         Ok(())
     }
 }

@@ -32,9 +32,11 @@ pub(super) fn exact(query: &Query, interface: u32) -> Option<Request> {
     Some(request(local.0.is_ipv6(), query.proto.0, u32::MAX, &id))
 }
 
-/// Asks for all sockets of a protocol and an IP version, in the states of a mask.
-pub(super) fn dump(is_ipv6: bool, proto: u8, states: u32) -> Request {
-    request(is_ipv6, proto, states, &[0; ID_LEN])
+/// Asks for all sockets of a protocol and an IP version, in the states of a mask; of one local port, unless that is 0.
+pub(super) fn dump(is_ipv6: bool, proto: u8, states: u32, port: u16) -> Request {
+    let mut id = [0; ID_LEN];
+    write(&mut id, 0, &port.to_be_bytes());
+    request(is_ipv6, proto, states, &id)
 }
 
 fn request(is_ipv6: bool, proto: u8, states: u32, id: &[u8; ID_LEN]) -> Request {

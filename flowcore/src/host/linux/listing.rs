@@ -98,6 +98,8 @@ pub(super) fn state(number: u8) -> Option<SocketState> {
     })
 }
 
+/// The kernel's number of LISTEN.
+pub(super) const LISTEN: u8 = 10;
 /// The kernel's number of TIME_WAIT.
 pub(super) const TIME_WAIT: u8 = 6;
 

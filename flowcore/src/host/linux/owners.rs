@@ -13,7 +13,7 @@ use crate::host::{Owner, Process, ProcessTable, Socket};
 
 use super::container::Cgroups;
 use super::holders::{Holders, Wanted};
-use super::processes::{Places, Proc, Stat};
+use super::processes::{Glance, Places, Proc, Stat};
 use super::users::Users;
 
 /// The processes of this machine, and which sockets they hold.
@@ -36,6 +36,8 @@ pub struct Processes {
     swept: Option<(Instant, Option<u32>)>,
     /// When processes without descriptors were last looked at: threads of the kernel, half of all on a small machine.
     swept_empty: Option<Instant>,
+    /// The newest processes that were asked, and how they looked.
+    asked: Vec<(u32, Glance)>,
     sweeps: u64,
     lookups: u64,
     /// Parents of ancestors, as far as this lookup asked for them.
@@ -89,6 +91,7 @@ impl Processes {
             closed_users: HashSet::new(),
             swept: None,
             swept_empty: None,
+            asked: Vec::new(),
             sweeps: 0,
             lookups: 0,
             parents: HashMap::new(),
@@ -195,10 +198,19 @@ impl Processes {
         let Some(newest) = self.proc.newest() else { return false };
         let before = self.swept.and_then(|(_, newest)| newest).unwrap_or_default();
         let first = before.max(newest.saturating_sub(NEWEST)).saturating_add(1);
+        self.asked.retain(|(pid, _)| (first..=newest).contains(pid));
         for pid in (first..=newest).rev().filter(|pid| self.holders.known(*pid).is_none()) {
-            let Ok(descriptors) = self.proc.descriptors(pid) else { continue };
+            let Ok(glance) = self.proc.glance(pid) else { continue };
+            // What was asked and has as many descriptors is not asked again.
+            if self.proc.counts_descriptors && self.asked.contains(&(pid, glance)) {
+                continue;
+            }
+            self.asked.retain(|(other, _)| *other != pid);
+            self.asked.push((pid, glance));
             // Threads have numbers, too, and show the descriptors of their process.
-            if descriptors.hold(inode) && self.proc.is_process(pid) {
+            if self.proc.descriptors(pid).is_ok_and(|descriptors| descriptors.hold(inode))
+                && self.proc.is_process(pid)
+            {
                 return self.read(pid, wanted, deadline);
             }
         }

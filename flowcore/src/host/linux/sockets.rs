@@ -66,4 +66,11 @@ impl SocketTable for MachineSockets {
             MachineSockets::Text(table) => table.snapshot(sockets),
         }
     }
+
+    fn listeners(&mut self, port: u16, sockets: &mut Vec<Socket>) -> io::Result<()> {
+        match self {
+            MachineSockets::Kernel(table) => table.listeners(port, sockets),
+            MachineSockets::Text(table) => table.listeners(port, sockets),
+        }
+    }
 }

@@ -84,3 +84,59 @@ fn what_has_no_place_is_refused() {
     assert!(!sink.takes(Record::Event(&event())));
     assert!(matches!(sink.write(Record::Event(&event())), Err(Error::Option(_))));
 }
+
+#[test]
+fn counters_and_routes_as_netstat_shows_them() {
+    use crate::host::counters::{InterfaceCounters, NetworkStats, ProtocolCounters};
+    use crate::host::route::{Route, RouteKind};
+    use crate::record::{NetworkStatsRecord, RouteRecord};
+
+    let timestamp = time();
+    let eth0 = InterfaceCounters {
+        interface: "eth0".to_owned(),
+        received_bytes: 1_234_567,
+        received_packets: 89,
+        sent_dropped: 3,
+        ..Default::default()
+    };
+    let counters = vec![("ActiveOpens".to_owned(), 7), ("EstabResets".to_owned(), 0)];
+    let tcp = ProtocolCounters { protocol: "Tcp".to_owned(), counters };
+    let stats = [NetworkStats::Interface(eth0), NetworkStats::Protocol(tcp)]
+        .map(|stats| NetworkStatsRecord { timestamp, stats });
+    let route = |destination: &str, prefix_length, gateway: Option<&str>, kind| RouteRecord {
+        timestamp,
+        route: Route {
+            destination: destination.parse().unwrap(),
+            prefix_length,
+            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+            interface: Some("eth0".to_owned()),
+            source: None,
+            metric: 1024,
+            table: 254,
+            kind,
+            protocol: 3,
+        },
+    };
+    let routes = [
+        route("0.0.0.0", 0, Some("192.0.2.1"), RouteKind::Unicast),
+        route("192.0.2.7", 32, None, RouteKind::Local),
+        route("2001:db8::", 64, None, RouteKind::Unicast),
+    ];
+    let records: Vec<_> =
+        stats.iter().map(Record::NetworkStats).chain(routes.iter().map(Record::Route)).collect();
+    let text = written("t", HostRecords::Sockets, Format::Table, &records);
+    assert_eq!(
+        text,
+        "\
+INTERFACE         RECEIVED     PACKETS   ERRORS   DROPPED            SENT     PACKETS   ERRORS   DROPPED
+eth0               1234567          89        0         0               0           0        0         3
+
+PROTOCOL    COUNTER                          VALUE
+Tcp         ActiveOpens                          7
+
+DESTINATION         GATEWAY          INTERFACE   METRIC  TABLE  KIND
+default             192.0.2.1        eth0          1024    254  unicast
+2001:db8::/64       -                eth0          1024    254  unicast
+"
+    );
+}

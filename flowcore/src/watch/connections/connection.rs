@@ -14,6 +14,8 @@ pub(super) struct Connection {
     ends: [Half; 2],
     /// A SYN of another connection between the same ends, not answered yet: who sent it, its sequence number.
     again: Option<(End, u32)>,
+    /// When it was first seen or told of.
+    since: Timestamp,
     /// When it ended.
     over: Option<Timestamp>,
     /// The time of its last segment.
@@ -104,6 +106,7 @@ impl Connection {
             initiator: End::Low,
             ends: [low, high],
             again: None,
+            since: time,
             over: None,
             last: time,
             alarm: None,
@@ -113,6 +116,11 @@ impl Connection {
     /// Tells whether no segment of it was seen yet.
     pub(super) fn is_unseen(&self) -> bool {
         self.phase == Phase::Unseen
+    }
+
+    /// When it was first seen or told of.
+    pub(super) fn since(&self) -> Timestamp {
+        self.since
     }
 
     /// Takes note of which ends are on this machine.

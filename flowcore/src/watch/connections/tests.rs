@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::scene::{ACK, C, FIN, RST, RST_ACK, S, SYN, SYN_ACK, Scene, end};
+use super::super::scene::{ACK, C, FIN, RST, RST_ACK, S, SYN, SYN_ACK, Scene, at, end};
 use super::Happened::{Accepted, Closed, Established, Failed};
 use super::*;
 use crate::capture::{FileSource, Next, Source as _};
@@ -103,6 +103,16 @@ fn refused() {
             expected
         );
     }
+}
+
+#[test]
+fn an_event_tells_since_when_its_connection_was_seen() {
+    let mut scene = Scene::new(&[C]);
+    scene.send(0, C, SYN).segment(1000, C, SYN, 1000, 0, 0).send(1001, S, RST_ACK);
+    scene.again([5000, 7000]).open(2000).close(2010);
+    let since = |event: &ConnectionEvent| (event.happened, event.since);
+    let told: Vec<_> = scene.events.iter().map(since).collect();
+    assert_eq!(told, [(Failed, at(0)), (Established, at(2000)), (Closed, at(2000))]);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn find(table: &mut KernelSockets, interface: u32) -> io::Result<Option<u16>> {
 
 fn ports(table: &mut KernelSockets) -> io::Result<Vec<u16>> {
     let mut sockets = Vec::new();
-    table.dump(Listing::Tcp, &diag_message::dump(false, 6, u32::MAX), &mut sockets)?;
+    table.dump(Listing::Tcp, &diag_message::dump(false, 6, u32::MAX, 0), &mut sockets)?;
     Ok(sockets.iter().filter_map(|socket| socket.local.port).collect())
 }
 
