@@ -49,7 +49,10 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
             let mut summary = meter.run(source, &stop);
             drop(bar);
             if let Some(Err(error)) = owners.map(owners::Owners::finish) {
-                summary.failure.get_or_insert(error);
+                match &summary.failure {
+                    Some(failure) if !is_closed_stdout(failure) => say(&describe(&error)),
+                    _ => summary.failure = Some(error),
+                }
             }
             report(&summary, quiet).into()
         }

@@ -114,6 +114,13 @@ impl Feed {
                 self.write(until, args)?;
             }
         }
+        // What came until now, and the owners of the last events.
+        let last = Instant::now() + SORTED_OVER;
+        self.take_snapshot(clock())?;
+        while Instant::now() < last {
+            self.take_packets(&mut decoder)?;
+            self.take_notices(clock())?;
+        }
         self.write(Timestamp::MAX, args)?;
         self.outputs.iter_mut().try_for_each(|output| output.finish())?;
         self.owners.finish()
@@ -146,7 +153,8 @@ impl Feed {
         };
         let mut patience = if self.packets.is_some() { Duration::ZERO } else { PATIENCE };
         let failed = |source| Error::Input { name: "the kernel's notices".to_owned(), source };
-        while let Some(gone) = notices.recv(patience).map_err(failed)? {
+        for _ in 0..PACKETS_AT_ONCE {
+            let Some(gone) = notices.recv(patience).map_err(failed)? else { break };
             patience = Duration::ZERO;
             if gone.kind == SocketKind::Tcp {
                 let mut told = std::mem::take(&mut self.told);
@@ -235,7 +243,7 @@ impl Feed {
             }
         });
         let who = (process, event.cookie.or(cookie));
-        if !is_over && self.open.len() < MOST_OPEN {
+        if !is_over && (self.open.len() < MOST_OPEN || self.open.contains_key(&ends)) {
             self.open.insert(ends, who.clone());
         }
         who

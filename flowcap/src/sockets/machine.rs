@@ -30,9 +30,10 @@ impl Watch {
         let end = args.duration.and_then(|limit| limit.0).map(|duration| started + duration);
         let mut machine = Machine::open(args.netns).map_err(|error| unreadable("sockets", error))?;
         let (mut changes, mut processes) = (Changes::default(), watch::Processes::default());
-        for nth in 1.. {
+        let mut is_first = true;
+        loop {
             let snapshot = machine.snapshot().map_err(|error| unreadable("sockets", error))?;
-            if nth == 1 {
+            if std::mem::take(&mut is_first) {
                 self.note_what_is_missing(&snapshot, machine.closed_namespaces);
             }
             let at = snapshot.at;
@@ -51,7 +52,10 @@ impl Watch {
             self.write_tables(&args.with, at)?;
             self.outputs.iter_mut().try_for_each(|output| output.flush())?;
             let Some(interval) = interval else { break };
-            if !wait_until(started + interval * nth, end, stop) {
+            // One that took too long, or a machine that slept, is not made up for.
+            let rounds = started.elapsed().as_nanos() / interval.as_nanos().max(1) + 1;
+            let next = started + interval.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX));
+            if !wait_until(next, end, stop) {
                 break;
             }
         }

@@ -166,8 +166,8 @@ impl IndexWriter {
     /// Returns the owner of a socket that lives, if it is known to be a process and was found out since a time.
     pub(super) fn known_owner(&self, socket: &Socket, since: Timestamp) -> Option<Owner> {
         let known = self.known.get(&sighting::number(socket))?;
-        let lives = known.to().is_none() && known.seen() >= since;
-        known.owner().filter(|owner| lives && matches!(owner, Owner::Process { .. }))
+        let (owner, found) = known.owned().filter(|_| known.to().is_none())?;
+        (found >= since && matches!(owner, Owner::Process { .. })).then_some(owner)
     }
 
     /// Takes the answer for a tuple: this socket, now; `asked` is the time of the packet that it was looked up for.
@@ -188,8 +188,9 @@ impl IndexWriter {
     /// Tells whether a listener is known to stand by for a connection that was asked for.
     pub(super) fn has_listener(&self, query: &Query, asked: Timestamp) -> bool {
         let tuple = Tuple::of_query(self.index.home(), query);
-        let is_there = |entry: &Entry| entry.is == SightedAs::Listener && entry.latest >= asked;
-        self.index.at(&tuple, |entries| entries.iter().any(is_there))
+        let stands_by =
+            |entry: &Entry| entry.socket.cookie & sighting::STANDS_BY != 0 && entry.latest >= asked;
+        self.index.at(&tuple, |entries| entries.iter().any(stands_by))
     }
 
     /// Takes the listener that a connection arrived at, beside the socket of the connection itself.
@@ -227,6 +228,10 @@ impl IndexWriter {
     pub fn closed(&mut self, socket: &Socket, at: Timestamp, now: Timestamp) {
         let Some(tuple) = Tuple::of_socket(self.index.home(), socket) else { return };
         let number = sighting::number(socket);
+        // What was never bound has served no flow, and anybody can make any number of them.
+        if tuple.local.port.is_none_or(|port| port == 0) {
+            return;
+        }
         if let Some(known) = self.known.get(&number).cloned() {
             known.see(at);
             self.end(&known, at, now);
@@ -308,7 +313,7 @@ impl IndexWriter {
         }
         if let Some(known) = self.known.get(&number) {
             known.see(now);
-            owner.into_iter().for_each(|owner| known.own(owner));
+            owner.into_iter().for_each(|owner| known.own(owner, now));
             return Some(known.clone());
         }
         let own = Tuple::of_socket(self.index.home(), socket)?;

@@ -1,5 +1,6 @@
 //! Which of the sockets known for a tuple owned an end of a flow (definitions.md, "Attribution").
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::index::SocketIndex;
@@ -46,7 +47,9 @@ pub(super) fn owner(
 
     let mut user = None;
     let mut reason = None;
-    for candidates in [connected, answers, local, listening, listener] {
+    for (nth, candidates) in [connected, answers, local, listening, listener].into_iter().enumerate() {
+        // The socket itself is known: that its owner is not leaves no room for another one's.
+        let is_it = nth < 2;
         let Some(fit) = candidates.best()? else { continue };
         if fit.is_new(end) && has_predecessor(index, &tuple, &fit, end) {
             return Err(Unattributed::Ambiguous);
@@ -61,6 +64,11 @@ pub(super) fn owner(
                 let owner = ProcessObject::new(Who::Process(process), fit.found, Some(age), shared);
                 return Ok((owner, cookie));
             }
+            Some(Owner::UidOnly { uid, container_id }) if is_it && end.proto != Proto::TCP => {
+                let who = Who::User { uid, container_id };
+                return Ok((ProcessObject::new(who, Match::UidOnly, Some(age), 1), cookie));
+            }
+            Some(Owner::NotPermitted) if is_it => return Err(Unattributed::Eperm),
             Some(Owner::UidOnly { uid, container_id }) => {
                 user.get_or_insert((Who::User { uid, container_id }, age, cookie));
             }
@@ -132,7 +140,11 @@ impl Candidates {
             return Err(Unattributed::Ambiguous);
         }
         // Of one owner's sockets the order of the index must not decide.
-        Ok(fits.into_iter().chain([best]).min_by_key(|fit| (fit.known, fit.cookie)))
+        let shared = |fit: &Fit| match fit.owner {
+            Some(Owner::Process { shared, .. }) => shared,
+            _ => 0,
+        };
+        Ok(fits.into_iter().chain([best]).min_by_key(|fit| (Reverse(shared(fit)), fit.known, fit.cookie)))
     }
 }
 

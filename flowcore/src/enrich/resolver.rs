@@ -105,10 +105,8 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         self.listed.clear();
         self.sockets.snapshot(&mut self.listed)?;
         let now = (self.clock)();
-        let (known, unknown): (Vec<Socket>, Vec<Socket>) = self
-            .listed
-            .drain(..)
-            .partition(|socket| self.writer.known_owner(socket, Timestamp::MIN).is_some());
+        let (known, unknown): (Vec<Socket>, Vec<Socket>) =
+            self.listed.drain(..).partition(|socket| self.writer.known_owner(socket, lately(now)).is_some());
         for socket in known {
             self.writer.seen(&socket, now, None);
         }

@@ -57,7 +57,8 @@ pub(super) struct Sighting {
     seen: AtomicI64,
     /// [`ALIVE`] while it is.
     to: AtomicI64,
-    owner: RwLock<Option<Owner>>,
+    /// The owner, and when it was found.
+    owner: RwLock<Option<(Owner, Timestamp)>>,
 }
 
 /// A socket at a tuple.
@@ -87,7 +88,7 @@ impl Sighting {
             from,
             seen: AtomicI64::new(seen.as_nanos()),
             to: AtomicI64::new(ALIVE),
-            owner: RwLock::new(owner),
+            owner: RwLock::new(owner.map(|owner| (owner, seen))),
         }
     }
 
@@ -103,6 +104,11 @@ impl Sighting {
     }
 
     pub(super) fn owner(&self) -> Option<Owner> {
+        self.owned().map(|(owner, _)| owner)
+    }
+
+    /// Returns its owner, and when that was found.
+    pub(super) fn owned(&self) -> Option<(Owner, Timestamp)> {
         self.owner.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -117,16 +123,17 @@ impl Sighting {
         self.to.store(at.as_nanos().min(ALIVE - 1), Ordering::Release);
     }
 
-    /// Takes an owner, unless it says less than what is known.
-    pub(super) fn own(&self, owner: Owner) {
+    /// Takes an owner that was found now, unless it says less than what is known: a socket may have gone to another
+    /// process, or to several, but a process that was named does not become unknown.
+    pub(super) fn own(&self, owner: Owner, now: Timestamp) {
         let mut held = self.owner.write().unwrap_or_else(PoisonError::into_inner);
         let rank = |owner: &Owner| match owner {
-            Owner::Process { .. } => 2,
+            Owner::Process { .. } | Owner::Ambiguous => 2,
             Owner::UidOnly { .. } => 1,
-            Owner::NoProcess | Owner::NotPermitted | Owner::Ambiguous => 0,
+            Owner::NoProcess | Owner::NotPermitted => 0,
         };
-        if held.as_ref().is_none_or(|held| rank(held) <= rank(&owner)) {
-            *held = Some(owner);
+        if held.as_ref().is_none_or(|(held, _)| rank(held) <= rank(&owner)) {
+            *held = Some((owner, now));
         }
     }
 }

@@ -267,6 +267,15 @@ fn a_user_where_the_process_is_not_known() {
     let listener = SightedSocket { is: SightedAs::Listener, ..connection(2, process(10, "sshd")) };
     let accepted = FlowEnd { opened: false, ..asked() };
     assert_eq!(named(&[user(1), listener], accepted), "sshd/10 listener 0");
+    // The socket that answered is known, so that another one with its address and port owns nothing here.
+    let answered = SightedSocket {
+        owner: Some(Owner::UidOnly { uid: 1000, container_id: None }),
+        ..local(1, 0, process(1, "x"))
+    };
+    let bound = SightedSocket { remote: None, ..local(2, 0, process(20, "other")) };
+    assert_eq!(named(&[answered.clone(), bound.clone()], datagrams()), "uid 1000 uid_only 0");
+    let closed = SightedSocket { owner: Some(Owner::NotPermitted), ..answered };
+    assert_eq!(named(&[closed, bound], datagrams()), "eperm");
 }
 
 #[test]

@@ -252,6 +252,32 @@ fn until_a_connection_is_accepted_its_listener_is_named() {
 }
 
 #[test]
+fn a_socket_that_went_to_another_process_is_named_after_it() {
+    clock!(set, clock);
+    let machine = Machine::default();
+    machine.change(|state| {
+        state.answers.insert(query(), socket(1, SocketState::Established));
+        state.listed = vec![socket(1, SocketState::Established)];
+        state.owners.insert(1, process(10, "parent"));
+    });
+    let mut resolver = machine.resolver(clock);
+    set(1);
+    resolver.resolve(&query(), at(0)).unwrap();
+    machine.change(|state| _ = state.owners.insert(1, process(20, "child")));
+    let named = |resolver: &Resolver<Machine, Machine>| pid(&resolver.index(), flow(at(0), at(9_000), true));
+    set(1_000);
+    resolver.snapshot().unwrap();
+    assert_eq!(named(&resolver), Ok((10, Match::Exact)), "taken for granted for a while");
+    set(5_900);
+    resolver.snapshot().unwrap();
+    assert_eq!(named(&resolver), Ok((20, Match::Exact)), "however often it was seen meanwhile");
+    machine.change(|state| _ = state.owners.remove(&1));
+    set(11_900);
+    resolver.snapshot().unwrap();
+    assert_eq!(named(&resolver), Ok((20, Match::Exact)), "nobody knows better");
+}
+
+#[test]
 fn several_listeners_name_nobody() {
     clock!(set, clock);
     let machine = Machine::default();
@@ -266,6 +292,12 @@ fn several_listeners_name_nobody() {
     assert_eq!(resolver.resolve(&query(), at(0)).unwrap(), Answer::Provisional);
     resolver.stand_by(&query(), at(0)).unwrap();
     assert_eq!(pid(&resolver.index(), flow(at(0), at(9), false)), Err(Unattributed::Ambiguous));
+    // Nor does it help that the kernel has named one of them before.
+    machine.change(|state| _ = state.answers.insert(query(), socket(1, SocketState::Listen)));
+    let mut second = machine.resolver(clock);
+    second.resolve(&query(), at(0)).unwrap();
+    second.stand_by(&query(), at(0)).unwrap();
+    assert_eq!(pid(&second.index(), flow(at(0), at(9), false)), Err(Unattributed::Ambiguous));
     // The list of them does not change that: who has joined since is not in it.
     resolver.snapshot().unwrap();
     assert_eq!(pid(&resolver.index(), flow(at(0), at(9), false)), Err(Unattributed::Ambiguous));
