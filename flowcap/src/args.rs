@@ -267,7 +267,7 @@ fn idle_timeouts(text: &str) -> Result<IdleTimeouts, String> {
 /// The longest time that is taken.
 const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
 
-const USAGE: &str = "flowcap [OPTIONS] -i <NAME>...\n       flowcap [OPTIONS] -r <FILE>...";
+const USAGE: &str = "flowcap [OPTIONS] -i <NAME>...\n       flowcap [OPTIONS] -r <FILE>...\n       flowcap sockets|events [OPTIONS]";
 
 const EXAMPLES: &str = "\
 Examples:
