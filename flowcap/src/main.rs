@@ -3,6 +3,7 @@
 
 mod args;
 mod events;
+mod outputs;
 mod owners;
 mod plan;
 mod progress;

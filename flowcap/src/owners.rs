@@ -5,7 +5,7 @@ use flowcore::enrich::{Attribution, SocketIndex};
 use flowcore::sink::{self, SightedLines};
 
 #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-pub(crate) use live::{Owners, ask};
+pub(crate) use live::{Owners, SOCKETS, ask};
 #[cfg(not(all(target_os = "linux", feature = "host", feature = "live")))]
 pub(crate) use none::{Owners, ask};
 
@@ -65,6 +65,7 @@ mod live {
     use flowcore::meter::{PacketTap, Stop, wall_clock};
 
     use super::*;
+    use crate::run::unreadable;
 
     /// The threads that ask for owners while flows are captured.
     pub(crate) struct Owners {
@@ -81,17 +82,17 @@ mod live {
         keep: Duration,
         recording: Option<SightedLines>,
     ) -> Result<Option<(Owners, Attribution, Requests)>, Error> {
-        let failed = |source| Error::Input { name: "the machine's sockets".to_owned(), source };
-        let netns = NetNamespace::current().map_err(failed)?.inode();
+        let failed = unreadable(SOCKETS);
+        let netns = NetNamespace::current().map_err(&failed)?.inode();
         let mut writer =
             IndexWriter::new(IndexLimits { keep: keep + OUTLIVES, netns, ..IndexLimits::default() });
         let recording = recording.map(Recording::new);
         if let Some(recording) = recording.clone() {
             writer.on_leaving(move |socket| recording.then(|lines| lines.write(socket)));
         }
-        let sockets = MachineSockets::open().map_err(failed)?;
-        let processes = Processes::open().map_err(failed)?;
-        let addresses = LocalAddresses::new(own_addresses().map_err(failed)?);
+        let sockets = MachineSockets::open().map_err(&failed)?;
+        let processes = Processes::open().map_err(&failed)?;
+        let addresses = LocalAddresses::new(own_addresses().map_err(&failed)?);
         let tap = match interfaces {
             [] => None,
             _ => {
@@ -101,10 +102,10 @@ mod live {
             }
         };
         let resolver = Resolver::new(sockets, processes, writer, wall_clock);
-        let lookups = Lookups::start(resolver, tap, LookupOptions::default()).map_err(failed)?;
+        let lookups = Lookups::start(resolver, tap, LookupOptions::default()).map_err(&failed)?;
         let requests = lookups.requests();
         let stop = Stop::new();
-        let notices = Notices::start(requests.clone(), addresses.clone(), stop.clone()).map_err(failed)?;
+        let notices = Notices::start(requests.clone(), addresses.clone(), stop.clone()).map_err(&failed)?;
         let attribution = Attribution::live(requests.index(), addresses);
         Ok(Some((Owners { lookups, notices, stop, recording }, attribution, requests)))
     }
@@ -135,17 +136,16 @@ mod live {
         }
 
         fn run(self, mut destroyed: Option<DestroyedSockets>) {
-            let clock = wall_clock;
-            let mut renewed = clock();
+            let mut renewed = wall_clock();
             while !self.stop.is_requested() {
                 match destroyed.as_mut().map(|destroyed| destroyed.recv(PATIENCE)) {
-                    Some(Ok(Some(gone))) => self.requests.closed(socket(gone), clock()),
+                    Some(Ok(Some(gone))) => self.requests.closed(socket(gone), wall_clock()),
                     Some(Ok(None)) => {}
                     Some(Err(_)) => destroyed = None,
                     None => std::thread::sleep(PATIENCE),
                 }
-                if clock().nanos_since(renewed) > RENEWAL.as_nanos() as u64 {
-                    renewed = clock();
+                if wall_clock().nanos_since(renewed) > RENEWAL.as_nanos() as u64 {
+                    renewed = wall_clock();
                     if let Ok(addresses) = own_addresses() {
                         self.addresses.replace(addresses);
                     }
@@ -216,6 +216,8 @@ mod live {
         numbered.collect()
     }
 
+    /// What cannot be asked for where the machine gives no answer.
+    pub(crate) const SOCKETS: &str = "the machine's sockets";
     /// A socket is remembered so much longer than the flow may be silent.
     const OUTLIVES: Duration = Duration::from_secs(60);
     /// How long the threads may take to stop.

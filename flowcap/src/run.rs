@@ -69,6 +69,12 @@ pub(crate) fn fail(error: &Error) -> ExitCode {
     code(error).into()
 }
 
+/// Says that the machine could not be asked for something.
+#[cfg(all(target_os = "linux", feature = "host"))]
+pub(crate) fn unreadable(what: &str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Input { name: what.to_owned(), source }
+}
+
 /// Lists the interfaces that one can capture on.
 #[cfg(feature = "live")]
 pub(crate) fn list_interfaces() -> ExitCode {

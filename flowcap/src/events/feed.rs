@@ -12,23 +12,23 @@ use flowcore::host::{Destroyed, DestroyedSockets, MachineSockets, Process, Query
 use flowcore::key::{Endpoint, Proto};
 use flowcore::meter::{Stop, wall_clock};
 use flowcore::record::{EventKind, EventSource, NetworkEvent, Record};
-use flowcore::sink::{self, Existing, HostRecords, Sink};
+use flowcore::sink::HostRecords;
 use flowcore::time::Timestamp;
 use flowcore::watch::{
     ConnectionEvent, ConnectionOptions, Connections, Counted, Gone, Happened, KernelEvents, Source as From,
 };
 
 use super::{EventsArgs, Source, is_of};
-use crate::args::named_twice;
-use crate::owners::{self, Owners};
-use crate::run::say;
+use crate::outputs::Outputs;
+use crate::owners::{self, Owners, SOCKETS};
+use crate::run::{say, unreadable};
 
 /// All that events come from and go to.
 pub(super) struct Feed {
     packets: Option<LiveSource>,
     notices: Option<DestroyedSockets>,
     snapshots: Option<MachineSockets>,
-    outputs: Vec<Box<dyn Sink>>,
+    outputs: Outputs,
     owners: Owners,
     attribution: Attribution,
     requests: Requests,
@@ -46,9 +46,7 @@ type Who = (Option<Arc<Process>>, Option<u64>);
 impl Feed {
     /// Opens what the source needs; automatically the best that is permitted.
     pub(super) fn open(args: &EventsArgs) -> Result<Self, Error> {
-        if let Some(destination) = named_twice(args.output.iter().map(String::as_str)) {
-            return Err(Error::Option(format!("-o {destination}: named twice")));
-        }
+        Outputs::check(&args.output)?;
         let packets = match args.source {
             Source::Auto => match open_packets(&args.interface) {
                 Err(Error::Permission { .. }) => {
@@ -65,22 +63,20 @@ impl Feed {
             Source::Packet => Some(open_packets(&args.interface)?),
             Source::Kernel | Source::Snapshot => None,
         };
-        let failed = |source| Error::Input { name: "the machine's sockets".to_owned(), source };
+        let failed = unreadable(SOCKETS);
         let takes_notices = matches!(args.source, Source::Auto | Source::Kernel);
-        let notices = takes_notices.then(DestroyedSockets::open).transpose().map_err(failed)?;
+        let notices = takes_notices.then(DestroyedSockets::open).transpose().map_err(&failed)?;
         let snapshots = packets.is_none().then(MachineSockets::open).transpose().map_err(failed)?;
         let tapped: &[String] = if packets.is_some() { &args.interface } else { &[] };
         let asking = owners::ask(tapped, KEEP, None)?;
         let Some((owners, attribution, requests)) = asking else {
             return Err(Error::Internal("this build asks for owners".to_owned()));
         };
-        let existing = if args.force { Existing::Overwrite } else { Existing::Append };
-        let open = |to: &String| sink::open_host(HostRecords::Events, to, args.format.into(), existing);
         Ok(Feed {
             packets,
             notices,
             snapshots,
-            outputs: args.output.iter().map(open).collect::<Result<_, _>>()?,
+            outputs: Outputs::open(&args.output, args.format, args.force, |_| HostRecords::Events)?,
             owners,
             attribution,
             requests,
@@ -94,35 +90,34 @@ impl Feed {
 
     /// Follows connections until it is to stop.
     pub(super) fn run(mut self, args: &EventsArgs, stop: &Stop) -> Result<(), Error> {
-        let clock = wall_clock;
         let end = args.duration.and_then(|limit| limit.0).map(|duration| Instant::now() + duration);
         let mut decoder = Decoder::new(DecodeOptions::default());
         let mut next_snapshot = Instant::now();
         let mut next_write = Instant::now();
         while !stop.is_requested() && end.is_none_or(|end| Instant::now() < end) {
             self.take_packets(&mut decoder)?;
-            self.take_notices(clock())?;
+            self.take_notices(wall_clock())?;
             let now = Instant::now();
             if now >= next_snapshot {
                 next_snapshot = now + args.interval;
-                self.take_snapshot(clock())?;
+                self.take_snapshot(wall_clock())?;
             }
             if now >= next_write {
                 next_write = now + PATIENCE;
-                let until = Timestamp::from_nanos(clock().as_nanos() - SORTED_OVER.as_nanos() as i64);
+                let until = Timestamp::from_nanos(wall_clock().as_nanos() - SORTED_OVER.as_nanos() as i64);
                 self.take(|connections, _, mut out| connections.expire(until, &mut out));
                 self.write(until, args)?;
             }
         }
         // What came until now, and the owners of the last events.
         let last = Instant::now() + SORTED_OVER;
-        self.take_snapshot(clock())?;
+        self.take_snapshot(wall_clock())?;
         while Instant::now() < last {
             self.take_packets(&mut decoder)?;
-            self.take_notices(clock())?;
+            self.take_notices(wall_clock())?;
         }
         self.write(Timestamp::MAX, args)?;
-        self.outputs.iter_mut().try_for_each(|output| output.finish())?;
+        self.outputs.finish()?;
         self.owners.finish()
     }
 
@@ -152,9 +147,9 @@ impl Feed {
             return Ok(());
         };
         let mut patience = if self.packets.is_some() { Duration::ZERO } else { PATIENCE };
-        let failed = |source| Error::Input { name: "the kernel's notices".to_owned(), source };
+        let failed = unreadable("the kernel's notices");
         for _ in 0..PACKETS_AT_ONCE {
-            let Some(gone) = notices.recv(patience).map_err(failed)? else { break };
+            let Some(gone) = notices.recv(patience).map_err(&failed)? else { break };
             patience = Duration::ZERO;
             if gone.kind == SocketKind::Tcp {
                 let mut told = std::mem::take(&mut self.told);
@@ -169,9 +164,7 @@ impl Feed {
     fn take_snapshot(&mut self, now: Timestamp) -> Result<(), Error> {
         let Some(table) = &mut self.snapshots else { return Ok(()) };
         let mut sockets = Vec::new();
-        table
-            .snapshot(&mut sockets)
-            .map_err(|source| Error::Input { name: "the machine's sockets".to_owned(), source })?;
+        table.snapshot(&mut sockets).map_err(unreadable(SOCKETS))?;
         let mut told = std::mem::take(&mut self.told);
         self.take(|connections, _, mut out| told.snapshot(&sockets, now, connections, &mut out));
         self.told = told;
@@ -213,11 +206,11 @@ impl Feed {
                 source: source(event.source),
             };
             if is_of(&record, args.process.as_deref()) {
-                self.outputs.iter_mut().try_for_each(|output| output.write(Record::Event(&record)))?;
+                self.outputs.write(Record::Event(&record))?;
                 wrote = true;
             }
         }
-        if wrote { self.outputs.iter_mut().try_for_each(|output| output.flush()) } else { Ok(()) }
+        if wrote { self.outputs.flush() } else { Ok(()) }
     }
 
     /// Returns whose connection it is: as it was when it was opened, or as far as that is known now.

@@ -20,7 +20,7 @@ use flowcore::watch::{self, Changes};
 use super::Watch;
 use super::args::{Netns, SocketsArgs, With};
 use crate::progress::{counted, grouped};
-use crate::run::say;
+use crate::run::{say, unreadable};
 
 impl Watch {
     /// Shows this machine's sockets, once or until it is to stop; returns the number of alerts.
@@ -28,11 +28,11 @@ impl Watch {
         let interval = args.interval.or(args.changes.then_some(INTERVAL));
         let started = Instant::now();
         let end = args.duration.and_then(|limit| limit.0).map(|duration| started + duration);
-        let mut machine = Machine::open(args.netns).map_err(|error| unreadable("sockets", error))?;
+        let mut machine = Machine::open(args.netns).map_err(unreadable("sockets"))?;
         let (mut changes, mut processes) = (Changes::default(), watch::Processes::default());
         let mut is_first = true;
         loop {
-            let snapshot = machine.snapshot().map_err(|error| unreadable("sockets", error))?;
+            let snapshot = machine.snapshot().map_err(unreadable("sockets"))?;
             if std::mem::take(&mut is_first) {
                 self.note_what_is_missing(&snapshot, machine.closed_namespaces);
             }
@@ -42,15 +42,15 @@ impl Watch {
                 snapshot.sockets.into_iter().filter(|record| self.filter.passes(&record.socket)).collect();
             if args.with.contains(&With::Process) {
                 for record in processes.take(&shown, at) {
-                    self.write(Record::Process(&record))?;
+                    self.outputs.write(Record::Process(&record))?;
                 }
             }
             let shown = if args.changes { changes.take(shown, at) } else { shown };
             for record in &shown {
-                self.write(Record::Socket(record))?;
+                self.outputs.write(Record::Socket(record))?;
             }
             self.write_tables(&args.with, at)?;
-            self.outputs.iter_mut().try_for_each(|output| output.flush())?;
+            self.outputs.flush()?;
             let Some(interval) = interval else { break };
             // One that took too long, or a machine that slept, is not made up for.
             let rounds = started.elapsed().as_nanos() / interval.as_nanos().max(1) + 1;
@@ -65,15 +65,14 @@ impl Watch {
     /// Writes the machine's counters and routes.
     fn write_tables(&mut self, with: &[With], timestamp: Timestamp) -> Result<(), Error> {
         if with.contains(&With::Stats) {
-            let all =
-                network_stats(Path::new("/proc")).map_err(|error| unreadable("network counters", error))?;
+            let all = network_stats(Path::new("/proc")).map_err(unreadable("network counters"))?;
             for stats in all {
-                self.write(Record::NetworkStats(&NetworkStatsRecord { timestamp, stats }))?;
+                self.outputs.write(Record::NetworkStats(&NetworkStatsRecord { timestamp, stats }))?;
             }
         }
         if with.contains(&With::Routes) {
-            for route in routes().map_err(|error| unreadable("routes", error))? {
-                self.write(Record::Route(&RouteRecord { timestamp, route }))?;
+            for route in routes().map_err(unreadable("routes"))? {
+                self.outputs.write(Record::Route(&RouteRecord { timestamp, route }))?;
             }
         }
         Ok(())
@@ -196,10 +195,6 @@ fn wait_until(next: Instant, end: Option<Instant>, stop: &Stop) -> bool {
         let until = end.map_or(next, |end| end.min(next));
         std::thread::sleep(until.saturating_duration_since(now).min(LOOK_FOR_STOP));
     }
-}
-
-fn unreadable(what: &str, source: std::io::Error) -> Error {
-    Error::Input { name: what.to_owned(), source }
 }
 
 /// Between two snapshots, where only --changes is given.

@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use flowcore::Error;
 use flowcore::meter::Stop;
 use flowcore::record::{AlertRecord, Record, SocketRecord};
-use flowcore::sink::{self, Existing, HostRecords, Sink};
+use flowcore::sink::{self, HostRecords};
 use flowcore::time::Timestamp;
 use flowcore::watch::{Alarm, Baseline, SocketFilter, last_snapshot};
 
 pub(crate) use args::SocketsArgs;
 
-use crate::args::named_twice;
+use crate::outputs::Outputs;
 use crate::run::{self, exit, say};
 
 /// Runs the subcommand, and returns the exit code.
@@ -38,7 +38,7 @@ pub(crate) fn sockets(args: SocketsArgs) -> ExitCode {
 
 /// Where records go, and what they are compared with.
 struct Watch {
-    outputs: Vec<Box<dyn Sink>>,
+    outputs: Outputs,
     /// A table on standard output shows alerts itself.
     alerts_are_shown: bool,
     filter: SocketFilter,
@@ -50,9 +50,7 @@ struct Watch {
 impl Watch {
     /// Opens the baseline first and then the outputs, so that a missing baseline leaves nothing behind.
     fn open(args: &SocketsArgs) -> Result<Self, Error> {
-        if let Some(destination) = named_twice(args.output.iter().map(String::as_str)) {
-            return Err(Error::Option(format!("-o {destination}: named twice")));
-        }
+        Outputs::check(&args.output)?;
         let rules = args.allow.clone();
         let alarm = match &args.baseline {
             Some(file) => {
@@ -63,13 +61,8 @@ impl Watch {
             None if rules.is_empty() => None,
             None => Some(Alarm::new(Baseline::of_rules(rules, ephemeral_ports()), "allow")),
         };
-        let existing = if args.force { Existing::Overwrite } else { Existing::Append };
-        let format = args.format.into();
-        let open = |destination: &String| {
-            sink::open_host(HostRecords::named(destination), destination, format, existing)
-        };
         Ok(Watch {
-            outputs: args.output.iter().map(open).collect::<Result<_, _>>()?,
+            outputs: Outputs::open(&args.output, args.format, args.force, HostRecords::named)?,
             alerts_are_shown: args.format == crate::args::Format::Table
                 && args.output.iter().any(|to| to == "-"),
             filter: args.which.filter(),
@@ -88,8 +81,9 @@ impl Watch {
                 self.check(&records, at)?;
             }
             None => {
-                for record in last_snapshot(&records) {
-                    self.write_socket(record)?;
+                let shown = last_snapshot(&records).into_iter();
+                for record in shown.filter(|record| self.filter.passes(&record.socket)) {
+                    self.outputs.write(Record::Socket(record))?;
                 }
             }
         }
@@ -111,24 +105,14 @@ impl Watch {
             if !self.quiet && !self.alerts_are_shown {
                 say(&format!("flowcap: warning: {alert}"));
             }
-            self.write(Record::Alert(alert))?;
+            self.outputs.write(Record::Alert(alert))?;
         }
         self.alerts += alerts.len();
         Ok(())
     }
 
-    fn write_socket(&mut self, record: &SocketRecord) -> Result<(), Error> {
-        if self.filter.passes(&record.socket) { self.write(Record::Socket(record)) } else { Ok(()) }
-    }
-
-    /// Writes a record wherever its type is taken.
-    fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
-        let mut takers = self.outputs.iter_mut().filter(|output| output.takes(record));
-        takers.try_for_each(|output| output.write(record))
-    }
-
     fn finish(mut self) -> Result<usize, Error> {
-        self.outputs.iter_mut().try_for_each(|output| output.finish())?;
+        self.outputs.finish()?;
         Ok(self.alerts)
     }
 }

@@ -267,7 +267,7 @@ impl Processes {
         self.counts.sweeps += 1;
         self.sweeps += 1;
         let began = (Instant::now(), self.proc.newest());
-        let Ok(pids) = self.proc.pids() else { return false };
+        let Ok(pids) = self.proc.pids(began.1) else { return false };
         let mut is_found = false;
         let mut later = Vec::new();
         let mut unchanged = Vec::new();

@@ -74,10 +74,10 @@ impl Proc {
     }
 
     /// Returns the process ids, the newest first: downwards from the one given last, then downwards from the highest.
-    pub(super) fn pids(&self) -> io::Result<Vec<u32>> {
+    pub(super) fn pids(&self, newest: Option<u32>) -> io::Result<Vec<u32>> {
         let folder = rustix::fs::openat(&self.root, ".", FOLDER, Mode::empty())?;
         let mut pids = numbers(&folder)?;
-        let newest = self.newest().unwrap_or(u32::MAX);
+        let newest = newest.unwrap_or(u32::MAX);
         pids.sort_unstable_by_key(|pid| (*pid > newest, std::cmp::Reverse(*pid)));
         Ok(pids)
     }
