@@ -163,11 +163,10 @@ impl IndexWriter {
         self.index.clone()
     }
 
-    /// Returns the owner of a socket that lives, if it is known to be a process and was found out since a time.
-    pub(super) fn known_owner(&self, socket: &Socket, since: Timestamp) -> Option<Owner> {
-        let known = self.known.get(&sighting::number(socket))?;
-        let (owner, found) = known.owned().filter(|_| known.to().is_none())?;
-        (found >= since && matches!(owner, Owner::Process { .. })).then_some(owner)
+    /// Tells whether the owner of a socket that lives is known to be a process, and was found out since a time.
+    pub(super) fn knows_owner(&self, socket: &Socket, since: Timestamp) -> bool {
+        let known = self.known.get(&sighting::number(socket));
+        known.is_some_and(|known| known.to().is_none() && known.has_process(since))
     }
 
     /// Takes the answer for a tuple: this socket, now; `asked` is the time of the packet that it was looked up for.
@@ -228,14 +227,12 @@ impl IndexWriter {
     pub fn closed(&mut self, socket: &Socket, at: Timestamp, now: Timestamp) {
         let Some(tuple) = Tuple::of_socket(self.index.home(), socket) else { return };
         let number = sighting::number(socket);
-        // What was never bound has served no flow, and anybody can make any number of them.
-        if tuple.local.port.is_none_or(|port| port == 0) {
-            return;
-        }
         if let Some(known) = self.known.get(&number).cloned() {
             known.see(at);
             self.end(&known, at, now);
         } else if number != 0
+            // What was never bound has served no flow, and anybody can make any number of them.
+            && tuple.local.port.is_some_and(|port| port != 0)
             && let Some(is) = sighting::relation(&tuple, socket)
         {
             let closed = Arc::new(Sighting::new(number, tuple, Timestamp::MIN, at, None));

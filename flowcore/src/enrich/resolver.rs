@@ -58,14 +58,11 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         if socket.state == SocketState::SynReceived {
             return Ok(Answer::Provisional);
         }
-        let is_accepted = socket.inode != 0 || query.proto != Proto::TCP;
         let owner = self.owner(&socket, now);
         self.writer.answered(query, &socket, is, asked, now, owner);
-        Ok(if is_accepted && is == SightedAs::Exact || query.proto != Proto::TCP {
-            Answer::Settled
-        } else {
-            Answer::Provisional
-        })
+        let is_accepted = is == SightedAs::Exact && socket.inode != 0;
+        let is_settled = is_accepted || query.proto != Proto::TCP;
+        Ok(if is_settled { Answer::Settled } else { Answer::Provisional })
     }
 
     /// Looks up who listens where a connection arrived that no process has accepted yet, or that was closed before
@@ -106,7 +103,7 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         self.sockets.snapshot(&mut self.listed)?;
         let now = (self.clock)();
         let (known, unknown): (Vec<Socket>, Vec<Socket>) =
-            self.listed.drain(..).partition(|socket| self.writer.known_owner(socket, lately(now)).is_some());
+            self.listed.drain(..).partition(|socket| self.writer.knows_owner(socket, lately(now)));
         for socket in known {
             self.writer.seen(&socket, now, None);
         }
@@ -139,10 +136,7 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         if socket.inode == 0 {
             return Some(Owner::NoProcess);
         }
-        match self.writer.known_owner(socket, lately(now)) {
-            Some(_) => None,
-            None => Some(self.processes.owner(socket)),
-        }
+        (!self.writer.knows_owner(socket, lately(now))).then(|| self.processes.owner(socket))
     }
 }
 

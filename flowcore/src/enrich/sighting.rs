@@ -104,12 +104,14 @@ impl Sighting {
     }
 
     pub(super) fn owner(&self) -> Option<Owner> {
-        self.owned().map(|(owner, _)| owner)
+        let held = self.owner.read().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().map(|(owner, _)| owner.clone())
     }
 
-    /// Returns its owner, and when that was found.
-    pub(super) fn owned(&self) -> Option<(Owner, Timestamp)> {
-        self.owner.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Tells whether its owner is known to be a process, and was found since a time.
+    pub(super) fn has_process(&self, since: Timestamp) -> bool {
+        let held = self.owner.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(*held, Some((Owner::Process { .. }, found)) if found >= since)
     }
 
     /// Takes note that it is there. Numbers are used but once: if its end was assumed, that was wrong.

@@ -278,6 +278,26 @@ fn a_socket_that_went_to_another_process_is_named_after_it() {
 }
 
 #[test]
+fn a_notice_that_has_lost_its_ends_closes_what_is_known_and_adds_nothing() {
+    clock!(set, clock);
+    let machine = Machine::default();
+    machine.change(|state| {
+        state.answers.insert(query(), socket(1, SocketState::Established));
+        state.owners.insert(1, process(10, "curl"));
+    });
+    let mut resolver = machine.resolver(clock);
+    set(1);
+    resolver.resolve(&query(), at(0)).unwrap();
+    let before = resolver.index().len();
+    let nowhere =
+        |inode| Socket { local: end("0.0.0.0:0"), remote: None, ..socket(inode, SocketState::Unconnected) };
+    (1..9).for_each(|inode| resolver.closed(&nowhere(inode), at(5)));
+    assert_eq!(resolver.index().len(), before);
+    assert_eq!(pid(&resolver.index(), flow(at(0), at(4), true)), Ok((10, Match::Exact)));
+    assert_eq!(pid(&resolver.index(), flow(at(6), at(9), true)), Err(Unattributed::NoSocket));
+}
+
+#[test]
 fn several_listeners_name_nobody() {
     clock!(set, clock);
     let machine = Machine::default();
