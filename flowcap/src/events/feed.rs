@@ -227,6 +227,9 @@ impl Feed {
                 local: event.local,
                 remote: event.remote,
                 opened: event.happened != Happened::Accepted,
+                // Its packets show an opening only if they show its SYN.
+                begun: (event.source == From::Packet && event.happened != Happened::Closed)
+                    .then_some(event.since),
                 first: Timestamp::from_nanos(since.as_nanos() - unseen.as_nanos() as i64),
                 last: event.time.saturating_add_nanos(SORTED_OVER.as_nanos() as u64),
             });

@@ -8,7 +8,7 @@ use super::matching::{self, FlowEnd};
 use super::sighting::Tuple;
 use crate::error::{Counters, Reason};
 use crate::key::End;
-use crate::record::{AttributionStats, FlowRecord, Match, Owners, ProcessObject, Unattributed};
+use crate::record::{AttributionStats, FlowRecord, Match, Orientation, Owners, ProcessObject, Unattributed};
 
 /// Names the owners of flows' ends, and counts.
 pub struct Attribution {
@@ -105,7 +105,8 @@ impl Attribution {
             return self.index.is_elsewhere(&tuple).then_some(Err(Unattributed::OtherNetns));
         }
         let opened = end == flow.src;
-        Some(self.owner(&FlowEnd { proto, local, remote, opened, first: flow.first, last: flow.last }))
+        let begun = matches!(flow.orientation, Orientation::Syn | Orientation::SynAck).then_some(flow.first);
+        Some(self.owner(&FlowEnd { proto, local, remote, opened, begun, first: flow.first, last: flow.last }))
     }
 
     /// Gives a slice the owners of the slices before it, where those are known better, and keeps them for the next.

@@ -220,7 +220,7 @@ impl IndexWriter {
     /// Takes the answer that no socket answers for a tuple.
     pub(super) fn none_answers(&mut self, query: &Query, now: Timestamp) {
         let tuple = Tuple::of_query(self.index.home(), query);
-        self.replace(&tuple, 0, now);
+        self.replace(&tuple, 0, now, now);
     }
 
     /// Takes the end of a socket, also of one that was never seen.
@@ -228,14 +228,13 @@ impl IndexWriter {
         let Some(tuple) = Tuple::of_socket(self.index.home(), socket) else { return };
         let number = sighting::number(socket);
         if let Some(known) = self.known.get(&number).cloned() {
-            known.see(at);
             self.end(&known, at, now);
         } else if number != 0
             // What was never bound has served no flow, and anybody can make any number of them.
             && tuple.local.port.is_some_and(|port| port != 0)
             && let Some(is) = sighting::relation(&tuple, socket)
         {
-            let closed = Arc::new(Sighting::new(number, tuple, Timestamp::MIN, at, None));
+            let closed = Arc::new(Sighting::new(number, tuple, Timestamp::MIN, Timestamp::MIN, None));
             self.known.insert(number, closed.clone());
             // Another one that holds its tuple was there before it.
             self.put(tuple, is, None, at, closed.clone());
@@ -247,6 +246,7 @@ impl IndexWriter {
     pub(super) fn end_unseen(&mut self, since: Timestamp, now: Timestamp) {
         let unseen = self.known.values().filter(|known| known.to().is_none() && known.seen() < since);
         for known in unseen.cloned().collect::<Vec<_>>() {
+            known.is_absent(now);
             self.end(&known, known.seen(), now);
         }
     }
@@ -254,7 +254,8 @@ impl IndexWriter {
     /// Takes a recorded socket.
     pub fn load(&mut self, recorded: SightedSocket) {
         let tuple = Tuple::new(recorded.netns, recorded.proto, recorded.local, recorded.remote);
-        let (from, seen) = (recorded.valid_from, recorded.seen);
+        let from = recorded.valid_from;
+        let seen = if from == Timestamp::MIN { Timestamp::MIN } else { recorded.seen };
         let socket = Arc::new(Sighting::new(recorded.cookie, tuple, from, seen, recorded.owner));
         if let Some(to) = recorded.valid_to {
             socket.end(to);
@@ -330,7 +331,10 @@ impl IndexWriter {
     ) {
         // Any number of sockets may be bound to the same address and port, but only one answers for a connection.
         if tuple.remote.is_some() {
-            self.replace(&tuple, socket.cookie, now);
+            // Where only its end is known, nothing is known of what was before.
+            let from = if socket.was_seen() { socket.from } else { now };
+            let begin = asked.map_or(from, |(asked, _)| asked.min(from));
+            self.replace(&tuple, socket.cookie, begin, now);
         }
         if let Some(mut entries) = self.index.0.tuples.get_mut(&tuple)
             && let Some(entry) =
@@ -343,15 +347,18 @@ impl IndexWriter {
         self.insert(tuple, Entry { is, asked, latest: now, replaced: false, socket }, now);
     }
 
-    /// Takes note that only this socket can answer for a tuple from now on; 0 for none.
-    fn replace(&mut self, tuple: &Tuple, by: u64, now: Timestamp) {
+    /// Takes note that only this socket can answer for a tuple, and has since `begin`; 0 for none.
+    fn replace(&mut self, tuple: &Tuple, by: u64, begin: Timestamp, now: Timestamp) {
         let Some(mut entries) = self.index.0.tuples.get_mut(tuple) else { return };
         let mut ended = Vec::new();
         for entry in entries.iter_mut().filter(|entry| entry.socket.cookie != by && !entry.replaced) {
             if matches!(entry.is, SightedAs::Local | SightedAs::Listener) {
                 entry.replaced = true;
-            } else if entry.socket.to().is_none() {
-                // A connected socket that does not answer for its own tuple is no more.
+                continue;
+            }
+            // A connected socket that does not answer for its own tuple is no more.
+            entry.socket.is_absent(Timestamp::from_nanos(begin.as_nanos().saturating_sub(1)));
+            if entry.socket.to().is_none() {
                 ended.push(entry.socket.clone());
             }
         }

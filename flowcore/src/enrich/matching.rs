@@ -21,6 +21,9 @@ pub struct FlowEnd {
     pub remote: Endpoint,
     /// Whether this end opened the flow: then a listening socket has no part in it.
     pub opened: bool,
+    /// When the connection began, where that was seen: what was there before, and was not seen since, is another
+    /// socket.
+    pub begun: Option<Timestamp>,
     /// The flow's first packet.
     pub first: Timestamp,
     /// Its last one.
@@ -103,6 +106,10 @@ struct Candidates {
 struct Fit {
     cookie: u64,
     from: Timestamp,
+    /// Whether it was seen before the flow's first packet and after it.
+    is_certain: bool,
+    /// Whether it may have been there at the flow's last packet.
+    reaches_last: bool,
     seen: Timestamp,
     /// The first moment at which it was known to answer for the tuple.
     known: Timestamp,
@@ -129,11 +136,17 @@ impl Candidates {
 
     /// Returns the one socket to be believed; none where there is none.
     ///
-    /// Those that were there at the first packet come first. What is known of its owner beats what is not.
+    /// Those that were there at the first packet come first. One of which only the end was seen, so that its owner is
+    /// not known, leaves the flow to another that was certainly there, or to whichever of them reached its last packet.
     fn best(self) -> Result<Option<Fit>, Unattributed> {
         let mut fits = if self.at_first.is_empty() { self.later } else { self.at_first };
-        if fits.iter().any(|fit| fit.owner.is_some()) {
-            fits.retain(|fit| fit.owner.is_some());
+        if fits.iter().any(|fit| fit.owner.is_some()) && fits.iter().any(|fit| fit.owner.is_none()) {
+            let is_owned = |fit: &Fit| fit.owner.is_some();
+            if fits.iter().any(|fit| is_owned(fit) && fit.is_certain) {
+                fits.retain(is_owned);
+            } else if fits.iter().any(|fit| fit.reaches_last) {
+                fits.retain(|fit| fit.reaches_last);
+            }
         }
         let Some(best) = fits.pop() else { return Ok(None) };
         if fits.iter().any(|other| !same_owner(other.owner.as_ref(), best.owner.as_ref())) {
@@ -154,6 +167,18 @@ impl Fit {
         let socket: &Sighting = &entry.socket;
         let to = entry.to();
         if to.is_some_and(|to| to < end.first) {
+            return None;
+        }
+        let is_old = socket.was_seen() && socket.seen() < end.first;
+        if is_old && end.proto != Proto::TCP {
+            // Its end may have been told late, and another socket may have taken its port since.
+            let told_late = |to: Timestamp| to.nanos_since(end.first) <= NOTICE_LAG;
+            if to.is_some_and(told_late) {
+                return None;
+            }
+        }
+        if is_connected(entry.is) && end.begun.is_some_and(|begun| socket.was_seen() && socket.seen() < begun)
+        {
             return None;
         }
         // A connected socket answers for its tuple as long as it is there; others, once they were asked.
@@ -179,15 +204,18 @@ impl Fit {
             SightedAs::Local => Match::Local,
             SightedAs::Listener => Match::Listener,
         };
+        let covers = begin <= end.first;
         let fit = Fit {
             cookie: socket.cookie,
             from: socket.from,
+            is_certain: covers && socket.was_seen() && socket.seen() >= end.first,
+            reaches_last: to.is_none_or(|to| to >= end.last),
             seen: socket.seen(),
             known,
             found,
             owner: socket.owner(),
         };
-        Some((fit, begin <= end.first))
+        Some((fit, covers))
     }
 
     /// Tells whether a datagram socket was first seen after the flow's first packet: it may be the next one with the port.

@@ -57,6 +57,8 @@ pub(super) struct Sighting {
     seen: AtomicI64,
     /// [`ALIVE`] while it is.
     to: AtomicI64,
+    /// The first time at which it was known to be gone.
+    absent: AtomicI64,
     /// The owner, and when it was found.
     owner: RwLock<Option<(Owner, Timestamp)>>,
 }
@@ -88,11 +90,17 @@ impl Sighting {
             from,
             seen: AtomicI64::new(seen.as_nanos()),
             to: AtomicI64::new(ALIVE),
+            absent: AtomicI64::new(ALIVE),
             owner: RwLock::new(owner.map(|owner| (owner, seen))),
         }
     }
 
-    /// The last time at which it was known to be there.
+    /// Tells whether it was ever seen, and not its end only.
+    pub(super) fn was_seen(&self) -> bool {
+        self.from != Timestamp::MIN
+    }
+
+    /// The last time at which it was seen to be there; the earliest of times where only its end was seen.
     pub(super) fn seen(&self) -> Timestamp {
         Timestamp::from_nanos(self.seen.load(Ordering::Acquire))
     }
@@ -118,11 +126,23 @@ impl Sighting {
     pub(super) fn see(&self, now: Timestamp) {
         self.seen.fetch_max(now.as_nanos(), Ordering::AcqRel);
         self.to.store(ALIVE, Ordering::Release);
+        self.absent.store(ALIVE, Ordering::Release);
     }
 
-    /// Takes note of its end.
+    /// Takes note of its end, as it was told or is assumed: not before it was last seen, and not after it was known to
+    /// be gone.
     pub(super) fn end(&self, at: Timestamp) {
-        self.to.store(at.as_nanos().min(ALIVE - 1), Ordering::Release);
+        let latest = self.absent.load(Ordering::Acquire).min(ALIVE - 1);
+        let to = at.as_nanos().min(latest).max(self.seen().as_nanos());
+        self.to.store(to, Ordering::Release);
+    }
+
+    /// Takes note that it was gone by a time: what told a later end was late.
+    pub(super) fn is_absent(&self, by: Timestamp) {
+        self.absent.fetch_min(by.as_nanos(), Ordering::AcqRel);
+        if let Some(to) = self.to() {
+            self.end(to);
+        }
     }
 
     /// Takes an owner that was found now, unless it says less than what is known: a socket may have gone to another
@@ -152,6 +172,7 @@ impl Entry {
 
     /// Returns what is written of it.
     pub(super) fn record(&self, tuple: &Tuple, home: u64) -> SightedSocket {
+        let to = self.to();
         SightedSocket {
             netns: if tuple.netns == home { 0 } else { tuple.netns },
             proto: tuple.proto,
@@ -162,8 +183,8 @@ impl Entry {
             asked: self.asked.map(|(asked, _)| asked),
             answered: self.asked.map(|(_, answered)| answered),
             valid_from: self.socket.from,
-            seen: self.socket.seen(),
-            valid_to: self.to(),
+            seen: to.filter(|_| !self.socket.was_seen()).unwrap_or(self.socket.seen()),
+            valid_to: to,
             owner: self.socket.owner(),
         }
     }

@@ -29,7 +29,7 @@ fn writer(sockets: usize) -> IndexWriter {
 fn named(writer: &IndexWriter, port: u16, first: i64) -> bool {
     let local = Endpoint { port: Some(port), ..end("192.0.2.1:0") };
     let (proto, remote) = (Proto::TCP, end("198.51.100.2:443"));
-    let flow = FlowEnd { proto, local, remote, opened: true, first: at(first), last: at(first) };
+    let flow = FlowEnd { proto, local, remote, opened: true, begun: None, first: at(first), last: at(first) };
     Attribution::live(writer.index(), LocalAddresses::default()).owner(&flow).is_ok()
 }
 
@@ -130,8 +130,15 @@ fn the_next_socket_of_a_connection_ends_the_one_before() {
     let index = writer.index();
     let pid = |first| {
         let (local, remote) = (end("192.0.2.1:1"), end("198.51.100.2:443"));
-        let flow =
-            FlowEnd { proto: Proto::TCP, local, remote, opened: true, first: at(first), last: at(first) };
+        let flow = FlowEnd {
+            proto: Proto::TCP,
+            local,
+            remote,
+            opened: true,
+            begun: None,
+            first: at(first),
+            last: at(first),
+        };
         let owner = Attribution::live(index.clone(), LocalAddresses::default()).owner(&flow).ok()?;
         Some(owner.process()?.pid)
     };
@@ -167,4 +174,95 @@ fn each_socket_is_recorded_once_as_it_leaves() {
     left.sort_by_key(|socket| socket.cookie);
     let numbers: Vec<_> = left.iter().map(|socket| (socket.cookie, socket.netns, socket.valid_to)).collect();
     assert_eq!(numbers, [(1, 0, Some(at(10))), (2, 0, None), (3, 8, None)]);
+}
+
+fn query(port: u16) -> Query {
+    let socket = tcp(0, port);
+    Query { proto: Proto::TCP, local: socket.local, remote: end("198.51.100.2:443"), interface: 0 }
+}
+
+/// The number of the process that a connection from port 1 is named after.
+fn pid(writer: &IndexWriter, begun: Option<i64>, first: i64, last: i64) -> Option<u32> {
+    let (local, remote) = (end("192.0.2.1:1"), end("198.51.100.2:443"));
+    let (first, last, begun) = (at(first), at(last), begun.map(at));
+    let flow = FlowEnd { proto: Proto::TCP, local, remote, opened: true, begun, first, last };
+    let owner = Attribution::live(writer.index(), LocalAddresses::default()).owner(&flow).ok()?;
+    Some(owner.process()?.pid)
+}
+
+#[test]
+fn a_notice_that_comes_late_takes_nothing_from_the_next_socket() {
+    let second = |writer: &mut IndexWriter, now| {
+        writer.answered(
+            &query(1),
+            &tcp(2, 1),
+            SightedAs::Exact,
+            at(200),
+            at(now),
+            Some(process(20, "second")),
+        );
+    };
+    let late = |writer: &mut IndexWriter| writer.closed(&tcp(1, 1), at(500), at(500));
+    for was_seen in [true, false] {
+        for is_told_first in [true, false] {
+            let mut writer = writer(10);
+            if was_seen {
+                writer.seen(&tcp(1, 1), at(0), Some(process(10, "first")));
+            }
+            if is_told_first {
+                late(&mut writer);
+                second(&mut writer, 510);
+            } else {
+                second(&mut writer, 210);
+                late(&mut writer);
+            }
+            let named = [(0, 0), (200, 300), (200, 400), (200, 900)]
+                .map(|(first, last)| pid(&writer, Some(first), first, last));
+            // An answer that comes after a flow's last packet names nobody, if the socket was not seen before.
+            let in_time = (!is_told_first).then_some(20);
+            assert_eq!(named, [was_seen.then_some(10), in_time, in_time, Some(20)]);
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_nobody_looked_up_is_not_named_after_the_one_before() {
+    let mut writer = writer(10);
+    writer.seen(&tcp(1, 1), at(0), Some(process(10, "first")));
+    // It may be over already, and its notice on the way.
+    assert_eq!((pid(&writer, Some(300), 300, 310), pid(&writer, None, 300, 310)), (None, Some(10)));
+    writer.closed(&tcp(1, 1), at(500), at(500));
+    assert_eq!((pid(&writer, Some(300), 300, 310), pid(&writer, None, 300, 310)), (None, Some(10)));
+    assert_eq!(pid(&writer, Some(-5), -5, 310), Some(10));
+}
+
+#[test]
+fn a_notice_after_a_snapshot_without_the_socket_is_late() {
+    let mut writer = writer(10);
+    writer.seen(&tcp(1, 1), at(0), Some(process(10, "first")));
+    writer.end_unseen(at(5_000), at(5_001));
+    // Its process had kept it for a minute, reset as it was.
+    writer.closed(&tcp(1, 1), at(60_000), at(60_000));
+    assert_eq!((pid(&writer, None, 5_000, 5_010), pid(&writer, None, 9_000, 9_010)), (Some(10), None));
+}
+
+#[test]
+fn datagrams_of_the_last_moment_are_not_named_after_what_was_seen_before() {
+    let mut writer = writer(10);
+    let udp = |cookie| Socket { kind: SocketKind::Udp, ..tcp(cookie, 1) };
+    writer.seen(&udp(1), at(0), Some(process(10, "first")));
+    writer.closed(&udp(1), at(500), at(500));
+    let named = |first| {
+        let flow = FlowEnd {
+            proto: Proto::UDP,
+            local: end("192.0.2.1:1"),
+            remote: end("198.51.100.2:443"),
+            opened: true,
+            begun: None,
+            first: at(first),
+            last: at(first),
+        };
+        Attribution::live(writer.index(), LocalAddresses::default()).owner(&flow).is_ok()
+    };
+    assert_eq!([0, 300, 450, 501].map(named), [true, true, false, false]);
 }

@@ -11,6 +11,7 @@ fn asked() -> FlowEnd {
         local: end("192.0.2.1:40000"),
         remote: end("198.51.100.2:443"),
         opened: true,
+        begun: None,
         first: at(0),
         last: at(10),
     }
@@ -304,4 +305,30 @@ fn which_addresses_are_local() {
     assert!(local.contains("192.0.2.3".parse().unwrap()) && !local.contains("192.0.2.1".parse().unwrap()));
     let recorded = SocketIndex::recorded([connection(1, Owner::NoProcess), closed(2, 0)]);
     assert_eq!(recorded.addresses(), ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+#[test]
+fn a_socket_without_an_owner_that_fits_better_leaves_the_flow_without_a_name() {
+    let told = |cookie, seen, to| SightedSocket {
+        seen: at(seen),
+        valid_to: Some(at(to)),
+        asked: None,
+        answered: None,
+        ..connection(cookie, process(10, "before"))
+    };
+    let unseen = |to| SightedSocket {
+        valid_from: Timestamp::MIN,
+        seen: at(to),
+        valid_to: Some(at(to)),
+        owner: None,
+        ..told(2, to, to)
+    };
+    let during = |first, last| FlowEnd { first: at(first), last: at(last), ..asked() };
+    // Nobody had looked up the one that was there until the end.
+    assert_eq!(named(&[told(1, 0, 150), unseen(300)], during(120, 250)), "no_pid");
+    // Either of them.
+    assert_eq!(named(&[told(1, 0, 150), unseen(300)], during(120, 130)), "ambiguous");
+    assert_eq!(named(&[told(1, 0, 400), unseen(300)], during(120, 350)), "before/10 history 120");
+    // It was there before the flow, and after its first packet.
+    assert_eq!(named(&[told(1, 121, 150), unseen(300)], during(120, 250)), "before/10 history 0");
 }

@@ -93,7 +93,15 @@ fn socket(inode: u64, state: SocketState) -> Socket {
 }
 
 fn flow(first: Timestamp, last: Timestamp, opened: bool) -> FlowEnd {
-    FlowEnd { proto: Proto::TCP, local: query().local, remote: query().remote, opened, first, last }
+    FlowEnd {
+        proto: Proto::TCP,
+        local: query().local,
+        remote: query().remote,
+        opened,
+        begun: None,
+        first,
+        last,
+    }
 }
 
 fn pid(index: &SocketIndex, flow: FlowEnd) -> Result<(u32, Match), Unattributed> {

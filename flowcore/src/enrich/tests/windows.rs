@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::{Attribution, FlowEnd, LocalAddresses, SocketIndex};
+use super::super::{Attribution, FlowEnd, IndexLimits, IndexWriter, LocalAddresses, SocketIndex};
 use super::*;
+use crate::host::{Query, Socket, SocketKind, SocketState};
 use crate::record::Who;
 
 /// A socket at the tuple: when it was opened and closed, and what of that was seen.
@@ -77,8 +78,71 @@ fn recorded(lives: &[Life], proto: Proto, is: SightedAs) -> Vec<SightedSocket> {
     sockets.flatten().collect()
 }
 
+/// What is told of the socket `number` of connections that begin with each life, by when it is told: at most one
+/// answer or sight, and the notice of its end, late by up to `lag`.
+fn tellings(lives: &[Life], lags: &[i64]) -> Vec<(i64, usize, bool)> {
+    let mut told = Vec::new();
+    for (nth, (life, lag)) in lives.iter().zip(lags).enumerate() {
+        told.extend(life.seen.map(|(first, _)| (first, nth, true)));
+        told.extend(life.end_seen.then_some((life.closed + lag, nth, false)));
+    }
+    told.sort();
+    told
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn late_notices_give_no_connection_to_another(
+        lives in lives(),
+        lags in prop::collection::vec(0..900i64, 6),
+    ) {
+        let (local, remote) = (end("192.0.2.1:40000"), end("198.51.100.2:443"));
+        let query = Query { proto: Proto::TCP, local, remote, interface: 0 };
+        let mut writer = IndexWriter::new(IndexLimits::default());
+        for (now, nth, is_there) in tellings(&lives, &lags) {
+            let socket = Socket {
+                kind: SocketKind::Tcp,
+                local,
+                remote: Some(remote),
+                state: SocketState::Established,
+                uid: 0,
+                inode: nth as u64 + 100,
+                cookie: nth as u64 + 1,
+                netns: 0,
+                interface: 0,
+                cgroup: None,
+            };
+            let owner = Some(process(nth as u32 + 1, "owner"));
+            match (is_there, lives[nth].asked) {
+                (false, _) => writer.closed(&socket, at(now), at(now)),
+                (true, None) => writer.seen(&socket, at(now), owner),
+                (true, Some(_)) => {
+                    writer.answered(&query, &socket, SightedAs::Exact, at(lives[nth].opened), at(now), owner);
+                }
+            }
+            // Whatever was told until now.
+            for (number, life) in lives.iter().enumerate() {
+                for last in [life.opened, life.closed] {
+                    let (first, last) = (at(life.opened), at(last));
+                    let flow = FlowEnd {
+                        proto: Proto::TCP, local, remote, opened: true, begun: Some(first), first, last,
+                    };
+                    let named = Attribution::live(writer.index(), LocalAddresses::default()).owner(&flow);
+                    if let Ok(owner) = named {
+                        let Who::Process(process) = &owner.who else { panic!("{owner:?}") };
+                        prop_assert_eq!(process.pid, number as u32 + 1, "{:?} of {:?} {:?}", life, lives, lags);
+                    } else {
+                        // What answered for its first packet is named from then on.
+                        let answered = life.seen.filter(|_| life.asked.is_some());
+                        let came_late = |told: i64| told > now || at(told) > last;
+                        prop_assert!(answered.is_none_or(|(told, _)| came_late(told)), "{:?} of {:?} {:?}", life, lives, lags);
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn no_flow_gets_the_owner_of_another(
         lives in lives(),
@@ -97,6 +161,7 @@ proptest! {
             local: end("192.0.2.1:40000"),
             remote: end("198.51.100.2:443"),
             opened: true,
+            begun: None,
             first,
             last,
         };
@@ -126,6 +191,7 @@ proptest! {
             local: end("192.0.2.1:40000"),
             remote: end("198.51.100.2:443"),
             opened: true,
+            begun: None,
             first,
             last,
         };
