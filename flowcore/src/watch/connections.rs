@@ -17,7 +17,7 @@ use crate::key::{End, Endpoint, FiveTuple, FlowKey, Proto};
 use crate::packet::Packet;
 use crate::time::Timestamp;
 
-use connection::{Connection, Step};
+use connection::{Connection, Step, Whose};
 
 /// Something that happened to a TCP connection, at one of its ends on this machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -199,7 +199,7 @@ impl Connections {
 
     /// Takes note that a socket is open now that was not before; without packets, `incoming` says who began.
     pub(super) fn opened(&mut self, told: &Told, incoming: bool, out: &mut impl FnMut(ConnectionEvent)) {
-        let Some((key, end)) = self.told(told, out) else { return };
+        let Some((key, end)) = self.told(told, None, out) else { return };
         let Some(connection) = self.table.get_mut(&key) else { return };
         let happened = connection.is_open(end, incoming, told.time);
         told.report(happened, connection.since(), out);
@@ -207,15 +207,21 @@ impl Connections {
 
     /// Takes note that a socket is gone; `failed` tells that it was never connected, none where that is not known.
     pub(super) fn gone(&mut self, told: &Told, failed: Option<bool>, out: &mut impl FnMut(ConnectionEvent)) {
-        let Some((key, end)) = self.told(told, out) else { return };
+        let Some((key, end)) = self.told(told, Some(failed), out) else { return };
         let Some(connection) = self.table.get_mut(&key) else { return };
         let happened = connection.close(end, failed, told.time);
         told.report(happened, connection.since(), out);
         self.hasten(&key);
     }
 
-    /// Finds the connection that the kernel speaks of, or makes one.
-    fn told(&mut self, told: &Told, out: &mut impl FnMut(ConnectionEvent)) -> Option<(FlowKey, End)> {
+    /// Finds the connection that the kernel speaks of, or makes one; `gone` is whether a socket that is gone was an
+    /// attempt. None where it is another connection, and that was told.
+    fn told(
+        &mut self,
+        told: &Told,
+        gone: Option<Option<bool>>,
+        out: &mut impl FnMut(ConnectionEvent),
+    ) -> Option<(FlowKey, End)> {
         self.expire(told.time, out);
         let tuple = FiveTuple { src: told.local, dst: told.remote, proto: Proto::TCP };
         let (key, end) = FlowKey::from_tuple(&tuple);
@@ -229,6 +235,32 @@ impl Connections {
         match self.table.get_mut(&key) {
             Some(connection) => connection.meet(locals),
             None => self.insert(key, Connection::unseen(locals, told.time)),
+        }
+        let connection = self.table.get_mut(&key)?;
+        match (connection.whose(end, told.cookie, gone.is_none()), gone) {
+            (Whose::Own, _) => {}
+            (Whose::Before, _) => return None,
+            (Whose::Unknown, Some(failed)) => {
+                // Nobody had seen it, if it was not one of which there were packets: then all of it was told.
+                if connection.is_unseen() {
+                    let failed = failed.unwrap_or(false);
+                    let happened = if failed { Happened::Failed } else { Happened::Closed };
+                    told.report(Some(happened), told.time, out);
+                }
+                connection.passes_over(end, told.cookie);
+                return None;
+            }
+            (Whose::Next | Whose::Unknown, _) => {
+                for end in [End::Low, End::High] {
+                    let happened = connection.happened(end, &Step::Closed);
+                    let (local, remote) = (key.endpoint(end), key.endpoint(end.other()));
+                    let over = Told { local, remote, cookie: connection.cookie(end), ..*told };
+                    over.report(happened, connection.since(), out);
+                }
+                connection.renew_unseen(told.time);
+                connection.whose(end, told.cookie, true);
+                self.hasten(&key);
+            }
         }
         Some((key, end))
     }

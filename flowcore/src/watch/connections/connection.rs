@@ -59,6 +59,23 @@ struct Half {
     fin: Option<u32>,
     /// Its FIN was acknowledged.
     is_finished: bool,
+    /// The number of its socket, as the kernel told.
+    cookie: Option<u64>,
+    /// The number of the socket that it had in the connection before.
+    before: Option<u64>,
+}
+
+/// Which socket of an end the kernel speaks of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Whose {
+    /// Its own, as far as is known.
+    Own,
+    /// That of a connection that is over.
+    Before,
+    /// Another one: that of the next connection.
+    Next,
+    /// Another one, while its own is open.
+    Unknown,
 }
 
 /// What a segment changes.
@@ -269,6 +286,32 @@ impl Connection {
         }
     }
 
+    /// Tells which socket of an end has this number; `opens` is whether it is open now.
+    pub(super) fn whose(&mut self, end: End, cookie: Option<u64>, opens: bool) -> Whose {
+        let half = self.half_mut(end);
+        match (cookie, half.cookie) {
+            (None, _) => Whose::Own,
+            (Some(_), _) if cookie == half.before => Whose::Before,
+            (Some(_), None) => {
+                half.cookie = cookie;
+                Whose::Own
+            }
+            (Some(told), Some(own)) if told == own => Whose::Own,
+            _ if opens || half.closed => Whose::Next,
+            _ => Whose::Unknown,
+        }
+    }
+
+    /// Returns the number of an end's socket, where the kernel told it.
+    pub(super) fn cookie(&self, end: End) -> Option<u64> {
+        self.half(end).cookie
+    }
+
+    /// Takes note of a socket that an end had before.
+    pub(super) fn passes_over(&mut self, end: End, cookie: Option<u64>) {
+        self.half_mut(end).before = cookie;
+    }
+
     /// Takes note that the kernel has the socket of an end open.
     pub(super) fn is_open(&mut self, end: End, incoming: bool, time: Timestamp) -> Option<Happened> {
         self.last = self.last.max(time);
@@ -321,14 +364,23 @@ impl Connection {
 
     /// Becomes another connection between the same ends.
     pub(super) fn renew(&mut self, next: Beginning) {
-        let locals = self.ends.map(|end| end.is_local);
-        let alarm = self.alarm;
-        *self = Connection { alarm, initiator: next.initiator, ..Connection::unseen(locals, next.time) };
+        self.renew_unseen(next.time);
+        self.initiator = next.initiator;
         self.phase = if next.answer.is_some() { Phase::Answered } else { Phase::Asked };
         self.asks(next.initiator, next.isn);
         if let Some(answer) = next.answer {
             self.answers(next.initiator.other(), answer);
         }
+    }
+
+    /// Becomes another connection between the same ends, of which no packet was seen.
+    pub(super) fn renew_unseen(&mut self, time: Timestamp) {
+        let ends = self.ends.map(|end| Half {
+            is_local: end.is_local,
+            before: end.cookie.or(end.before),
+            ..Half::default()
+        });
+        *self = Connection { alarm: self.alarm, ends, ..Connection::unseen([false; 2], time) };
     }
 
     /// Returns when it is to be given up or forgotten.

@@ -1,4 +1,4 @@
-use super::super::connections::Happened::{Accepted, Closed, Established, Failed};
+use super::super::connections::Happened::{self, Accepted, Closed, Established, Failed};
 use super::super::scene::{ACK, C, FIN, RST, S, SYN, SYN_ACK, Scene, Side, at, end};
 use super::*;
 use crate::key::Endpoint;
@@ -275,4 +275,85 @@ fn the_cookie_goes_with_what_the_kernel_told() {
         time: at(10),
     });
     assert_eq!(told.kernel.nameless(), 1);
+}
+
+/// What happened, at which end, when, and to which socket.
+fn with_cookies(told: &mut Told) -> Vec<(Happened, Side, i64, u64)> {
+    let cookies: Vec<_> = told.scene.events.iter().map(|event| event.cookie.unwrap_or(0)).collect();
+    let said = told.scene.said().into_iter().zip(cookies);
+    said.map(|((happened, side, millis, _), cookie)| (happened, side, millis, cookie)).collect()
+}
+
+#[test]
+fn the_next_connection_of_the_same_ends_is_known_by_its_cookie() {
+    let with = |cookie| Socket { cookie, ..client(ESTABLISHED) };
+    let gone = |cookie, millis, counts| Gone {
+        local: end("10.0.0.1:40000"),
+        remote: Some(end("10.0.0.2:80")),
+        cookie,
+        counted: counted(counts),
+        time: at(millis),
+    };
+    let used = [10, 10, 5, 1, 4];
+    // One after the other, within the minute for which the first is remembered.
+    let mut told = Told::new(&[]);
+    told.snapshot(0, &[]).snapshot(1000, &[with(7)]).snapshot(2000, &[]).snapshot(3000, &[with(8)]);
+    told.notice(gone(8, 3500, used)).snapshot(4000, &[]);
+    // Two between two snapshots: a connection, and an attempt.
+    told.notice(gone(9, 4100, used)).notice(gone(10, 4200, [0, 0, 1, 0, 1])).snapshot(5000, &[]);
+    assert_eq!(
+        with_cookies(&mut told),
+        [
+            (Established, C, 1000, 7),
+            (Closed, C, 2000, 7),
+            (Established, C, 3000, 8),
+            (Closed, C, 3500, 8),
+            (Closed, C, 4100, 9),
+            (Failed, C, 4200, 10),
+        ]
+    );
+    // The next one is there when the end of the first is seen; both ends are here.
+    let server = |cookie| socket("10.0.0.2:80", "10.0.0.1:40000", ESTABLISHED, cookie);
+    let listener = socket("0.0.0.0:80", "", SocketState::Listen, 1);
+    let mut told = Told::new(&[]);
+    told.snapshot(0, std::slice::from_ref(&listener));
+    told.snapshot(1000, &[listener.clone(), with(7), server(17)]);
+    told.snapshot(2000, &[listener, with(8), server(18)]);
+    let mut events = with_cookies(&mut told);
+    events.sort_by_key(|event| event.3);
+    assert_eq!(
+        events,
+        [
+            (Established, C, 1000, 7),
+            (Closed, C, 2000, 7),
+            (Established, C, 2000, 8),
+            (Accepted, S, 1000, 17),
+            (Closed, S, 2000, 17),
+            (Accepted, S, 2000, 18),
+        ]
+    );
+    // Of one that came before the notice is late: the other one stays open.
+    let mut told = Told::new(&[]);
+    told.snapshot(0, &[]).snapshot(1000, &[with(8)]).notice(gone(7, 1200, used)).snapshot(2000, &[with(8)]);
+    told.notice(gone(8, 2500, used));
+    assert_eq!(
+        with_cookies(&mut told),
+        [(Established, C, 1000, 8), (Closed, C, 1200, 7), (Closed, C, 2500, 8)]
+    );
+}
+
+#[test]
+fn packets_and_cookies_say_the_same() {
+    // The packets show the next connection first; what is said of the one before is old.
+    let mut told = Told::new(&[C]);
+    told.snapshot(0, &[client(ESTABLISHED)]);
+    told.scene.open(1000);
+    told.snapshot(1100, &[client(ESTABLISHED)]);
+    told.scene.close(1200);
+    told.gone(1300, C, None).scene.again([70_000, 80_000]).open(1400);
+    told.gone(1500, C, None);
+    assert_eq!(
+        told.scene.said(),
+        [(Established, C, 1002, PACKET), (Closed, C, 1202, PACKET), (Established, C, 1402, PACKET)]
+    );
 }
