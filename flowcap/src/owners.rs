@@ -52,7 +52,7 @@ mod live {
     use std::net::IpAddr;
     use std::sync::{Arc, Mutex, PoisonError};
     use std::thread::JoinHandle;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use flowcore::capture;
     use flowcore::enrich::{
@@ -63,9 +63,11 @@ mod live {
         Destroyed, DestroyedSockets, MachineSockets, NetNamespace, Processes, Socket, SocketState, routes,
     };
     use flowcore::meter::{PacketTap, Stop, wall_clock};
+    use flowcore::record::SightedSocket;
 
     use super::*;
-    use crate::run::unreadable;
+    use crate::progress::counted;
+    use crate::run::{say, unreadable};
 
     /// The threads that ask for owners while flows are captured.
     pub(crate) struct Owners {
@@ -86,9 +88,9 @@ mod live {
         let netns = NetNamespace::current().map_err(&failed)?.inode();
         let mut writer =
             IndexWriter::new(IndexLimits { keep: keep + OUTLIVES, netns, ..IndexLimits::default() });
-        let recording = recording.map(Recording::new);
+        let recording = recording.map(|lines| Recording::new(lines, say));
         if let Some(recording) = recording.clone() {
-            writer.on_leaving(move |socket| recording.then(|lines| lines.write(socket)));
+            writer.on_leaving(move |socket| recording.write(socket));
         }
         let sockets = MachineSockets::open().map_err(&failed)?;
         let processes = Processes::open().map_err(&failed)?;
@@ -111,11 +113,13 @@ mod live {
     }
 
     impl Owners {
-        /// Stops asking, and ends the recording.
+        /// Stops asking, and ends the recording. It stays unfinished where what writes it has broken.
         pub(crate) fn finish(self) -> Result<(), Error> {
             self.stop.request();
-            let _ = self.notices.join();
-            self.lookups.finish();
+            let noticed = self.notices.join();
+            self.lookups.finish()?;
+            noticed
+                .map_err(|_| Error::Internal("the thread that hears of closed sockets broke".to_owned()))?;
             self.recording.map_or(Ok(()), |recording| recording.finish())
         }
     }
@@ -136,7 +140,7 @@ mod live {
         }
 
         fn run(self, mut destroyed: Option<DestroyedSockets>) {
-            let mut renewed = wall_clock();
+            let mut renewed = Instant::now();
             while !self.stop.is_requested() {
                 match destroyed.as_mut().map(|destroyed| destroyed.recv(PATIENCE)) {
                     Some(Ok(Some(gone))) => self.requests.closed(socket(gone), wall_clock()),
@@ -144,8 +148,8 @@ mod live {
                     Some(Err(_)) => destroyed = None,
                     None => std::thread::sleep(PATIENCE),
                 }
-                if wall_clock().nanos_since(renewed) > RENEWAL.as_nanos() as u64 {
-                    renewed = wall_clock();
+                if renewed.elapsed() > RENEWAL {
+                    renewed = Instant::now();
                     if let Ok(addresses) = own_addresses() {
                         self.addresses.replace(addresses);
                     }
@@ -154,30 +158,45 @@ mod live {
         }
     }
 
-    /// Where sockets are recorded, and what went wrong with that.
+    /// Where sockets are recorded.
     #[derive(Clone)]
-    struct Recording(Arc<Mutex<(SightedLines, Option<Error>)>>);
+    struct Recording(Arc<Mutex<Recorded>>);
+
+    struct Recorded {
+        lines: SightedLines,
+        /// How to say at once that it ends early.
+        say: fn(&str),
+        /// Why it has ended early, and the number of sockets that came since.
+        ended: Option<(Error, u64)>,
+    }
 
     impl Recording {
-        fn new(lines: SightedLines) -> Self {
-            Recording(Arc::new(Mutex::new((lines, None))))
+        fn new(lines: SightedLines, say: fn(&str)) -> Self {
+            Recording(Arc::new(Mutex::new(Recorded { lines, say, ended: None })))
         }
 
-        /// Calls `work`, and keeps the first error.
-        fn then(&self, work: impl FnOnce(&mut SightedLines) -> Result<(), Error>) {
-            let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let (lines, failure) = &mut *inside;
-            if failure.is_none() {
-                *failure = work(lines).err();
+        /// Writes a socket, until that fails.
+        fn write(&self, socket: &SightedSocket) {
+            let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, missing)) = &mut recorded.ended {
+                *missing += 1;
+            } else if let Err(error) = recorded.lines.write(socket) {
+                (recorded.say)(&format!("flowcap: {error}; the recording of sockets ends here"));
+                recorded.ended = Some((error, 1));
             }
         }
 
         /// Ends the file.
         fn finish(&self) -> Result<(), Error> {
-            self.then(SightedLines::finish);
-            match self.0.lock().unwrap_or_else(PoisonError::into_inner).1.take() {
-                Some(error) => Err(error),
-                None => Ok(()),
+            let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match recorded.ended.take() {
+                None => recorded.lines.finish(),
+                Some((Error::Output { name, source }, missing)) => {
+                    let missing = counted(missing + recorded.lines.waiting(), "socket");
+                    let text = format!("{source}; the recording ended early, without {missing}");
+                    Err(Error::Output { name, source: io::Error::new(source.kind(), text) })
+                }
+                Some((error, _)) => Err(error),
             }
         }
     }
@@ -224,4 +243,98 @@ mod live {
     const PATIENCE: Duration = Duration::from_millis(100);
     /// How often the machine's addresses are read.
     const RENEWAL: Duration = Duration::from_secs(5);
+
+    #[cfg(test)]
+    mod tests {
+        use flowcore::host::{Owner, ProcessTable, Query, SocketTable};
+        use flowcore::key::{Endpoint, Proto};
+        use flowcore::record::SightedAs;
+        use flowcore::sink::Existing;
+        use flowcore::time::Timestamp;
+
+        use super::*;
+
+        fn sighted() -> SightedSocket {
+            SightedSocket {
+                netns: 0,
+                proto: Proto::TCP,
+                local: Endpoint { addr: [192, 0, 2, 1].into(), port: Some(1) },
+                remote: None,
+                is: SightedAs::Listener,
+                cookie: 1,
+                asked: None,
+                answered: None,
+                valid_from: Timestamp::from_nanos(0),
+                seen: Timestamp::from_nanos(0),
+                valid_to: None,
+                owner: None,
+            }
+        }
+
+        static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+        #[test]
+        fn a_recording_that_fails_is_told_of_at_once_and_counted() {
+            let lines = SightedLines::open("/dev/full", Existing::Append).unwrap();
+            let recording = Recording::new(lines, |text| SAID.lock().unwrap().push(text.to_owned()));
+            let mut until_told = 0u64;
+            while SAID.lock().unwrap().is_empty() {
+                until_told += 1;
+                assert!(until_told < 1_000_000, "it is never told");
+                recording.write(&sighted());
+            }
+            (0..9).for_each(|_| recording.write(&sighted()));
+            let said = SAID.lock().unwrap().clone();
+            assert_eq!(said.len(), 1);
+            assert!(
+                said[0].starts_with("flowcap: /dev/full: ") && said[0].ends_with("ends here"),
+                "{said:?}"
+            );
+            let error = recording.finish().unwrap_err();
+            let expected = format!("ended early, without {}", counted(until_told + 9, "socket"));
+            assert!(error.to_string().ends_with(&expected), "{error}");
+            assert!(matches!(error, Error::Output { .. }));
+        }
+
+        /// A kernel that cannot be asked without breaking.
+        struct Broken;
+
+        impl SocketTable for Broken {
+            fn find(&mut self, _: &Query) -> io::Result<Option<Socket>> {
+                panic!("what was that?")
+            }
+
+            fn snapshot(&mut self, _: &mut Vec<Socket>) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        impl ProcessTable for Broken {
+            fn owner(&mut self, _: &Socket) -> Owner {
+                Owner::NoProcess
+            }
+        }
+
+        #[test]
+        fn a_thread_that_broke_leaves_no_recording_that_looks_whole() {
+            let folder = std::env::temp_dir().join(format!("flowcap-owners-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let path = folder.join("s.jsonl.gz");
+            let lines = SightedLines::open(path.to_str().unwrap(), Existing::Overwrite).unwrap();
+            let recording = Recording::new(lines, |_| ());
+            let mut writer = IndexWriter::new(IndexLimits::default());
+            let to = recording.clone();
+            writer.on_leaving(move |socket| to.write(socket));
+            let resolver = Resolver::new(Broken, Broken, writer, wall_clock);
+            let lookups = Lookups::start(resolver, None, LookupOptions::default()).unwrap();
+            let (local, remote) = (sighted().local, sighted().local);
+            lookups.requests().ask(Query { proto: Proto::TCP, local, remote, interface: 0 }, wall_clock());
+            let notices = std::thread::spawn(|| ());
+            let owners = Owners { lookups, notices, stop: Stop::new(), recording: Some(recording) };
+            let error = owners.finish().unwrap_err();
+            assert!(matches!(error, Error::Internal(_)) && error.to_string().contains("what was that?"));
+            assert!(!path.exists(), "it looks whole");
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::index::SocketIndex;
 use super::resolver::{Answer, Resolver};
+use crate::error::Error;
 use crate::host::{ProcessTable, Query, Socket, SocketTable};
 use crate::record::AttributionStats;
 use crate::time::Timestamp;
@@ -40,11 +41,21 @@ pub struct Lookups {
 /// before another one has woken up.
 pub trait Tap: Send {
     /// Waits at most so long for a packet, and hands to `ask` what is to be looked up for it, with the packet's time.
-    /// Returns false once no more packets will come.
-    fn wait(&mut self, patience: Duration, ask: &mut dyn FnMut(Query, Timestamp)) -> bool;
+    fn wait(&mut self, patience: Duration, ask: &mut dyn FnMut(Query, Timestamp)) -> Tapped;
 
     /// Returns how many packets it has lost.
     fn lost(&mut self) -> u64;
+}
+
+/// What came of waiting for a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tapped {
+    /// A packet came, and more may be there.
+    Packet,
+    /// None came in time.
+    Nothing,
+    /// No more packets will come.
+    End,
 }
 
 /// Takes requests for a thread of [`Lookups`]; can be cloned and sent to other threads. Never waits.
@@ -100,16 +111,26 @@ impl Lookups {
     }
 
     /// Answers what was asked for until now, ends the recording where there is one, and stops.
-    pub fn finish(self) {}
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where the thread has panicked: what it had not recorded until then is lost.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        // The thread is gone already if it has panicked.
+        let _ = self.requests.queue.send(Request::Stop);
+        let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) else { return Ok(()) };
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(Error::Internal(format!("the thread that looks up sockets broke: {}", text.unwrap_or("a panic"))))
+    }
 }
 
 impl Drop for Lookups {
     fn drop(&mut self) {
-        // The thread is gone already if it has panicked.
-        let _ = self.requests.queue.send(Request::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let _ = self.stop();
     }
 }
 
@@ -186,7 +207,8 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
         self.resolver.finish();
     }
 
-    /// Waits for requests at most so long, and answers them; returns whether to go on.
+    /// Waits for requests at most so long, and answers some of the tap's and some of the others: neither waits for the
+    /// other to be done. Returns whether to go on.
     fn answer(&mut self, patience: Duration) -> bool {
         let Some(mut tap) = self.tap.take() else {
             return match self.requests.recv_timeout(patience) {
@@ -194,9 +216,18 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
                 request => request.is_ok_and(|request| self.take(request)),
             };
         };
-        let goes_on = tap.wait(patience.min(QUEUE_WAITS), &mut |query, packet| self.find(query, packet, 0));
-        self.tap = goes_on.then_some(tap);
-        while let Ok(request) = self.requests.try_recv() {
+        let mut patience = patience.min(QUEUE_WAITS);
+        let mut tapped = Tapped::Packet;
+        for _ in 0..AT_ONCE {
+            tapped = tap.wait(patience, &mut |query, packet| self.find(query, packet, 0));
+            patience = Duration::ZERO;
+            if tapped != Tapped::Packet {
+                break;
+            }
+        }
+        self.tap = (tapped != Tapped::End).then_some(tap);
+        for _ in 0..AT_ONCE {
+            let Ok(request) = self.requests.try_recv() else { break };
             if !self.take(request) {
                 return false;
             }
@@ -238,9 +269,10 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
 
     fn ask_again(&mut self, now: Instant) {
         for times in 0..PAUSES.len() {
-            while let Some(again) =
-                self.again.get_mut(times).and_then(|again| again.pop_front_if(|again| again.due <= now))
-            {
+            for _ in 0..AT_ONCE {
+                let due =
+                    self.again.get_mut(times).and_then(|again| again.pop_front_if(|again| again.due <= now));
+                let Some(again) = due else { break };
                 self.find(again.query, again.packet, times + 1);
             }
         }
@@ -269,6 +301,8 @@ const PAUSES: [Duration; 7] = [
 ];
 /// After so many pauses most servers have accepted.
 const ACCEPTED_BY: usize = 3;
+/// How much of one kind is answered before the next kind has its turn.
+const AT_ONCE: usize = 32;
 /// How long what stands in the queue may wait for a packet.
 const QUEUE_WAITS: Duration = Duration::from_millis(10);
 /// How often dead sockets are let go.

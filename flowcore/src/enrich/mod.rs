@@ -26,7 +26,7 @@ mod tests;
 pub use addresses::LocalAddresses;
 pub use attribution::Attribution;
 pub use index::{IndexLimits, IndexWriter, SocketIndex};
-pub use lookups::{LookupOptions, Lookups, Requests, Tap};
+pub use lookups::{LookupOptions, Lookups, Requests, Tap, Tapped};
 pub use matching::FlowEnd;
 pub use resolver::{Answer, Resolver};
 pub use sighting::Tuple;

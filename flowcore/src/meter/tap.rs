@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::capture::{Next, Source};
 use crate::decode::{DecodeOptions, Decoder};
-use crate::enrich::{LocalAddresses, Tap};
+use crate::enrich::{LocalAddresses, Tap, Tapped};
 use crate::host::Query;
 use crate::key::{FiveTuple, Proto};
 use crate::packet::Packet;
@@ -41,7 +41,7 @@ impl PacketTap {
 }
 
 impl Tap for PacketTap {
-    fn wait(&mut self, patience: Duration, ask: &mut dyn FnMut(Query, Timestamp)) -> bool {
+    fn wait(&mut self, patience: Duration, ask: &mut dyn FnMut(Query, Timestamp)) -> Tapped {
         match self.source.next(patience) {
             Ok(Next::Frame(frame)) => {
                 let mut asked = false;
@@ -52,14 +52,14 @@ impl Tap for PacketTap {
                     self.idle = 0;
                     std::thread::sleep(PAUSE);
                 }
-                true
+                Tapped::Packet
             }
             Ok(Next::Idle) => {
                 self.idle = 0;
-                true
+                Tapped::Nothing
             }
             // A device that fails stops the capture itself.
-            Ok(Next::End) | Err(_) => false,
+            Ok(Next::End) | Err(_) => Tapped::End,
         }
     }
 

@@ -63,6 +63,11 @@ impl Output {
         }
     }
 
+    /// Returns how many lines wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.lines.iter().filter(|byte| **byte == b'\n').count() as u64
+    }
+
     /// Writes all lines that wait and gives the file its name.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         self.send()?;

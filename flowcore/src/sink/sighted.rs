@@ -42,6 +42,11 @@ impl SightedLines {
         Ok(())
     }
 
+    /// Returns how many sockets were taken and are not in the file yet.
+    pub fn waiting(&self) -> u64 {
+        self.output.waiting()
+    }
+
     /// Ends the output.
     ///
     /// # Errors
@@ -55,18 +60,18 @@ impl SightedLines {
 ///
 /// # Errors
 /// [`Error::Input`] for a file that cannot be read, [`Error::Damaged`] for a line that is no recorded socket; it names
-/// the line.
+/// the line, counted from 1 as editors do.
 pub fn read_sighted(path: &str) -> Result<Vec<SightedSocket>, Error> {
     let text = read(path).map_err(|source| Error::Input { name: path.to_owned(), source })?;
     let mut offset = 0;
     let mut sockets = Vec::new();
-    for (nth, line) in text.split('\n').enumerate() {
-        if !line.trim().is_empty() {
-            let socket = serde_json::from_str::<Line>(line).map(SightedSocket::from);
+    for (nth, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        if !line.trim_ascii().is_empty() {
+            let socket = serde_json::from_slice::<Line>(line.trim_ascii_end()).map(SightedSocket::from);
             sockets.push(socket.map_err(|error| Error::Damaged {
                 name: path.to_owned(),
                 offset,
-                what: format!("line {}: no recorded socket: {error}", nth + 1),
+                what: format!("line {}: no recorded socket: {}", nth + 1, within_line(&error)),
             })?);
         }
         offset += line.len() as u64 + 1;
@@ -74,13 +79,22 @@ pub fn read_sighted(path: &str) -> Result<Vec<SightedSocket>, Error> {
     Ok(sockets)
 }
 
-fn read(path: &str) -> io::Result<String> {
+/// Says what is wrong with a line of JSON, and where in it; the line's own number, always 1, is left out.
+pub(super) fn within_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line 1 column ") {
+        Some((what, column)) => format!("{what} at column {column}"),
+        None => text,
+    }
+}
+
+fn read(path: &str) -> io::Result<Vec<u8>> {
     let bytes = fs::read(path)?;
-    let mut text = String::new();
+    let mut text = Vec::new();
     match bytes.as_slice() {
-        [0x1F, 0x8B, ..] => MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?,
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => zstd::Decoder::new(bytes.as_slice())?.read_to_string(&mut text)?,
-        mut plain => plain.read_to_string(&mut text)?,
+        [0x1F, 0x8B, ..] => MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text)?,
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => zstd::Decoder::new(bytes.as_slice())?.read_to_end(&mut text)?,
+        _ => return Ok(bytes),
     };
     Ok(text)
 }
@@ -428,7 +442,13 @@ mod tests {
             let Err(Error::Damaged { offset, what, .. }) = read_sighted(&path) else { panic!("read {bad}") };
             assert_eq!(offset, good.len() as u64 + 1);
             assert!(what.starts_with("line 3: "), "{what}");
+            assert!(!what.contains("line 1"), "{what}");
         }
+        // Bytes that are no text, behind blank lines and a line that ends as on another system.
+        let crlf = good.replace('\n', "\r\n");
+        fs::write(&path, [b"\n \r\n\n", crlf.as_bytes(), b"\n{\"type\":\"\xFF\"}"].concat()).unwrap();
+        let Err(Error::Damaged { what, .. }) = read_sighted(&path) else { panic!("read") };
+        assert!(what.starts_with("line 6: no recorded socket: "), "{what}");
         assert!(matches!(read_sighted("/no/such/file"), Err(Error::Input { .. })));
         fs::write(&path, "\n\n").unwrap();
         assert_eq!(read_sighted(&path).unwrap(), []);

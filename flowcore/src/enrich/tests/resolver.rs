@@ -23,6 +23,9 @@ struct State {
     found: usize,
     owned: usize,
     fails: bool,
+    panics: bool,
+    /// Where each answer asks for the next one.
+    asks: Option<Requests>,
     /// How long an answer takes.
     pause: Duration,
 }
@@ -31,7 +34,11 @@ impl SocketTable for Machine {
     fn find(&mut self, query: &Query) -> io::Result<Option<Socket>> {
         let mut state = self.0.lock().unwrap();
         state.found += 1;
+        if let Some(requests) = &state.asks {
+            requests.ask(*query, real_clock());
+        }
         std::thread::sleep(state.pause);
+        assert!(!state.panics, "the kernel said nonsense");
         if state.fails { Err(io::Error::other("no answer")) } else { Ok(state.answers.get(query).cloned()) }
     }
 
@@ -361,7 +368,7 @@ fn the_thread_answers_and_asks_again_while_only_a_listener_does() {
     machine.change(|state| _ = state.answers.insert(query(), socket(2, SocketState::Established)));
     assert!(until(|| pid(&index, flow(now, ended, false)) == Ok((20, Match::Exact))));
     requests.closed(socket(2, SocketState::LastAck), real_clock());
-    lookups.finish();
+    lookups.finish().unwrap();
     let after = real_clock().saturating_add_nanos(1_000_000);
     assert_eq!(pid(&index, flow(now, ended, false)), Ok((20, Match::Exact)));
     assert_ne!(pid(&index, flow(after, after, false)), Ok((20, Match::Exact)));
@@ -383,7 +390,7 @@ fn a_full_queue_drops_and_says_so() {
     let mut stats = AttributionStats::default();
     requests.count(&mut stats);
     assert!(stats.lookups_dropped >= 40, "{stats:?}");
-    lookups.finish();
+    lookups.finish().unwrap();
     requests.count(&mut stats);
     assert_eq!(pid(&requests.index(), flow(now, now, true)), Err(Unattributed::QueueFull));
     let later = now.saturating_add_nanos(1);
@@ -413,4 +420,46 @@ fn what_was_recorded_names_the_same_owners() {
     let asked = flow(at(0), at(5), true);
     assert_eq!(pid(&recorded, asked), Ok((10, Match::Exact)));
     assert_eq!(pid(&recorded, asked), pid(&resolver.index(), asked));
+}
+
+#[test]
+fn a_thread_that_breaks_is_told_of() {
+    let machine = Machine::default();
+    machine.change(|state| state.panics = true);
+    let options = LookupOptions { snapshots: None, ..LookupOptions::default() };
+    let lookups = Lookups::start(machine.resolver(real_clock), None, options).unwrap();
+    lookups.requests().ask(query(), real_clock());
+    let error = lookups.finish().unwrap_err();
+    assert!(matches!(error, crate::error::Error::Internal(_)));
+    assert!(error.to_string().ends_with("the kernel said nonsense"), "{error}");
+}
+
+/// A tap that always has a packet, which asks for nothing, and counts how often it was read.
+struct Flood(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Tap for Flood {
+    fn wait(&mut self, _: Duration, _: &mut dyn FnMut(Query, Timestamp)) -> Tapped {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Tapped::Packet
+    }
+
+    fn lost(&mut self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn the_tap_and_the_queue_do_not_starve_each_other() {
+    let machine = Machine::default();
+    let read = Arc::default();
+    let tap = Some(Box::new(Flood(Arc::clone(&read))) as Box<dyn Tap>);
+    let lookups = Lookups::start(machine.resolver(real_clock), tap, LookupOptions::default()).unwrap();
+    let requests = lookups.requests();
+    machine.change(|state| state.asks = Some(requests.clone()));
+    requests.ask(query(), real_clock());
+    assert!(until(|| machine.found() > 1_000), "the tap leaves the queue no time");
+    let before = read.load(Ordering::Relaxed);
+    assert!(until(|| read.load(Ordering::Relaxed) > before), "the queue leaves the tap no time");
+    machine.change(|state| state.asks = None);
+    lookups.finish().unwrap();
 }

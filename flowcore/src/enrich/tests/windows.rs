@@ -135,7 +135,7 @@ proptest! {
                     } else {
                         // What answered for its first packet is named from then on.
                         let answered = life.seen.filter(|_| life.asked.is_some());
-                        let came_late = |told: i64| told > now || at(told) > last;
+                        let came_late = |told: i64| told >= now || at(told) > last;
                         prop_assert!(answered.is_none_or(|(told, _)| came_late(told)), "{:?} of {:?} {:?}", life, lives, lags);
                     }
                 }
