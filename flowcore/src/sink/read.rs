@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::sighted::within_line;
 use crate::error::{Error, Reason};
 use crate::host::{Credentials, Process, Socket, SocketKind, SocketState};
 use crate::key::{Endpoint, Proto};
@@ -73,8 +74,8 @@ fn json_lines(mut lines: impl BufRead) -> Result<Vec<SocketRecord>, Failure> {
         number += 1;
         let damaged = |what: String| Failure::Damaged { offset, what: format!("line {number}: {what}") };
         if !line.trim_ascii().is_empty() {
-            let object: serde_json::Value =
-                serde_json::from_slice(&line).map_err(|error| damaged(error.to_string()))?;
+            let object: serde_json::Value = serde_json::from_slice(line.trim_ascii_end())
+                .map_err(|error| damaged(within_line(&error)))?;
             match object.get("type").and_then(serde_json::Value::as_str) {
                 Some("socket") => records.push(socket(&object).map_err(damaged)?),
                 Some(_) => {}
@@ -89,14 +90,23 @@ fn json_lines(mut lines: impl BufRead) -> Result<Vec<SocketRecord>, Failure> {
     Ok(records)
 }
 
-fn csv(lines: impl BufRead) -> Result<Vec<SocketRecord>, Failure> {
-    let mut reader = csv::Reader::from_reader(lines);
+fn csv(mut lines: impl BufRead) -> Result<Vec<SocketRecord>, Failure> {
+    let mut text = Vec::new();
+    lines.read_to_end(&mut text).map_err(|error| broken(error, 0))?;
+    let mut reader = csv::Reader::from_reader(text.as_slice());
+    let damaged = |position: Option<&csv::Position>, what: String| {
+        let (offset, line) = place(&text, position);
+        Failure::Damaged { offset, what: format!("line {line}: {what}") }
+    };
     let failed = |error: csv::Error| {
-        let offset = error.position().map_or(0, csv::Position::byte);
-        match error.into_kind() {
-            csv::ErrorKind::Io(error) => broken(error, offset),
-            kind => Failure::Damaged { offset, what: format!("it is no CSV: {kind:?}") },
-        }
+        let what = match error.kind() {
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("it has {len} cells, and the first line {expected_len}")
+            }
+            csv::ErrorKind::Utf8 { err, .. } => format!("it is no CSV: {err}"),
+            kind => format!("it is no CSV: {kind:?}"),
+        };
+        damaged(error.position(), what)
     };
     let names = reader.headers().map_err(failed)?.clone();
     if !["timestamp", "protocol", "local_ip", "state"].iter().all(|name| names.iter().any(|it| it == *name)) {
@@ -106,11 +116,20 @@ fn csv(lines: impl BufRead) -> Result<Vec<SocketRecord>, Failure> {
     let mut records = Vec::new();
     for row in reader.records() {
         let row = row.map_err(failed)?;
-        let (offset, line) = row.position().map_or((0, 0), |position| (position.byte(), position.line()));
-        let damaged = |what| Failure::Damaged { offset, what: format!("line {line}: {what}") };
-        records.push(socket(&CsvRow { names: &names, row: &row }).map_err(damaged)?);
+        let read = socket(&CsvRow { names: &names, row: &row });
+        records.push(read.map_err(|what| damaged(row.position(), what))?);
     }
     Ok(records)
+}
+
+/// Returns where a row begins, in bytes and as the number of its line. The reader's own position is behind the row
+/// before: blank lines lie between, which it does not count.
+fn place(text: &[u8], position: Option<&csv::Position>) -> (u64, usize) {
+    let behind = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
+    let rest = text.get(behind..).unwrap_or_default();
+    let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let before = text.get(..behind + blank).unwrap_or_default();
+    (before.len() as u64, 1 + before.iter().filter(|byte| **byte == b'\n').count())
 }
 
 fn broken(error: io::Error, offset: u64) -> Failure {

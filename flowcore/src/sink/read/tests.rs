@@ -99,12 +99,35 @@ fn what_is_wrong_is_named() {
     assert_eq!(read_text("src_ip,dst_ip\n1.1.1.1,2.2.2.2\n").unwrap_err(), no_csv);
     let csv = written("s.csv", HostRecords::Sockets, Format::Csv, &[Record::Socket(&snapshot()[0])]);
     assert!(read_text(&csv.replace("54900", "x")).unwrap_err().contains("line 2: local_port is 'x'"));
-    assert!(read_text(&format!("{csv}socket,2026\n")).unwrap_err().contains("it is no CSV"));
+    let error = read_text(&format!("{csv}socket,2026\n")).unwrap_err();
+    assert!(
+        error.starts_with(&format!("{}: line 3: it has 2 cells, and the first line ", csv.len())),
+        "{error}"
+    );
     assert!(matches!(read_sockets("/nonexistent/s.jsonl"), Err(Error::Input { .. })));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.gz");
     fs::write(&path, [0x1f, 0x8b, 8, 0, 0]).unwrap();
     assert!(matches!(read_sockets(path.to_str().unwrap()), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn lines_are_counted_as_an_editor_does() {
+    let good = written("s.jsonl", HostRecords::Sockets, Format::Jsonl, &[Record::Socket(&snapshot()[0])]);
+    let error = read_text(&format!("{good}\n\r\n{{\"type\" \"socket\"}}\n{good}")).unwrap_err();
+    assert!(error.ends_with(": line 4: expected `:` at column 9"), "{error}");
+    let csv = written("s.csv", HostRecords::Sockets, Format::Csv, &[Record::Socket(&snapshot()[0])]);
+    let (head, row) = csv.trim_end().split_once('\n').unwrap();
+    let bad = row.replace("54900", "x");
+    for (text, line) in [
+        (format!("{head}\n{bad}"), 2),
+        (format!("{head}\n\n\n{row}\n{bad}"), 5),
+        (format!("{head}\r\n\r\n{row}\r\n{bad}"), 4),
+        (format!("{head}\n{row}\n\nsocket,2026\n"), 4),
+    ] {
+        let error = read_text(&text).unwrap_err();
+        assert!(error.contains(&format!(": line {line}: ")), "{line} {error}");
+    }
 }
 
 #[test]
