@@ -6,7 +6,7 @@ use flowcore::sink::{self, Existing, HostRecords, Sink};
 
 use crate::args::{Format, named_twice};
 
-/// Any number of destinations.
+/// Any number of destinations. One that fails is told of once, and left out from then on.
 pub(crate) struct Outputs(Vec<Box<dyn Sink>>);
 
 impl Outputs {
@@ -32,18 +32,31 @@ impl Outputs {
 
     /// Writes a record wherever its type is taken.
     pub(crate) fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
-        let mut takers = self.0.iter_mut().filter(|output| output.takes(record));
-        takers.try_for_each(|output| output.write(record))
+        self.each(|output| if output.takes(record) { output.write(record) } else { Ok(()) })
     }
 
     /// Makes visible what was written.
     #[cfg(all(target_os = "linux", feature = "host"))]
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
-        self.0.iter_mut().try_for_each(|output| output.flush())
+        self.each(|output| output.flush())
     }
 
     /// Ends all of them.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        self.0.iter_mut().try_for_each(|output| output.finish())
+        self.each(|output| output.finish())
+    }
+
+    /// Does the same with all of them, and returns the first error.
+    fn each(&mut self, work: impl Fn(&mut dyn Sink) -> Result<(), Error>) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        self.0.retain_mut(|output| {
+            let done = work(output.as_mut());
+            let goes_on = done.is_ok();
+            if outcome.is_ok() {
+                outcome = done;
+            }
+            goes_on
+        });
+        outcome
     }
 }

@@ -1,15 +1,14 @@
 //! Events from packets, notices and snapshots, in the order of their times, with their processes.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use flowcore::Error;
 use flowcore::capture::{LiveOptions, LiveSource, Next, Source as _};
 use flowcore::decode::{DecodeOptions, Decoder};
 use flowcore::enrich::{Attribution, FlowEnd, Requests};
-use flowcore::host::{Destroyed, DestroyedSockets, MachineSockets, Process, Query, SocketKind, SocketTable};
-use flowcore::key::{Endpoint, Proto};
+use flowcore::host::{Destroyed, DestroyedSockets, MachineSockets, Query, SocketKind, SocketTable};
+use flowcore::key::Proto;
 use flowcore::meter::{Stop, wall_clock};
 use flowcore::record::{EventKind, EventSource, NetworkEvent, Record};
 use flowcore::sink::HostRecords;
@@ -18,6 +17,7 @@ use flowcore::watch::{
     ConnectionEvent, ConnectionOptions, Connections, Counted, Gone, Happened, KernelEvents, Source as From,
 };
 
+use super::opened::{Opened, Who};
 use super::{EventsArgs, Source, is_of};
 use crate::outputs::Outputs;
 use crate::owners::{self, Owners, SOCKETS};
@@ -37,11 +37,8 @@ pub(super) struct Feed {
     /// Events that wait for earlier ones, by time and as they came.
     waiting: BTreeMap<(Timestamp, u64), ConnectionEvent>,
     count: u64,
-    /// The processes at the ends of open connections: when one is closed its socket may be gone.
-    open: HashMap<(Endpoint, Endpoint), Who>,
+    opened: Opened,
 }
-
-type Who = (Option<Arc<Process>>, Option<u64>);
 
 impl Feed {
     /// Opens what the source needs; automatically the best that is permitted.
@@ -84,16 +81,24 @@ impl Feed {
             told: KernelEvents::new(),
             waiting: BTreeMap::new(),
             count: 0,
-            open: HashMap::new(),
+            opened: Opened::default(),
         })
     }
 
-    /// Follows connections until it is to stop.
+    /// Follows connections until it is to stop. Whatever fails, the events that wait are written before that is told.
     pub(super) fn run(mut self, args: &EventsArgs, stop: &Stop) -> Result<(), Error> {
+        let followed = self.follow(args, stop);
+        let written = self.write(Timestamp::MAX, args);
+        let (finished, owners) = (self.outputs.finish(), self.owners.finish());
+        followed.and(written).and(finished).and(owners)
+    }
+
+    fn follow(&mut self, args: &EventsArgs, stop: &Stop) -> Result<(), Error> {
         let end = args.duration.and_then(|limit| limit.0).map(|duration| Instant::now() + duration);
         let mut decoder = Decoder::new(DecodeOptions::default());
         let mut next_snapshot = Instant::now();
         let mut next_write = Instant::now();
+        let mut next_sweep = Instant::now() + SWEEP;
         while !stop.is_requested() && end.is_none_or(|end| Instant::now() < end) {
             self.take_packets(&mut decoder)?;
             self.take_notices(wall_clock())?;
@@ -108,6 +113,11 @@ impl Feed {
                 self.take(|connections, _, mut out| connections.expire(until, &mut out));
                 self.write(until, args)?;
             }
+            if now >= next_sweep {
+                next_sweep = now + SWEEP;
+                let connections = &self.connections;
+                self.opened.retain(|local, remote| connections.holds(local, remote));
+            }
         }
         // What came until now, and the owners of the last events.
         let last = Instant::now() + SORTED_OVER;
@@ -116,9 +126,7 @@ impl Feed {
             self.take_packets(&mut decoder)?;
             self.take_notices(wall_clock())?;
         }
-        self.write(Timestamp::MAX, args)?;
-        self.outputs.finish()?;
-        self.owners.finish()
+        Ok(())
     }
 
     fn take_packets(&mut self, decoder: &mut Decoder) -> Result<(), Error> {
@@ -215,9 +223,8 @@ impl Feed {
 
     /// Returns whose connection it is: as it was when it was opened, or as far as that is known now.
     fn who(&mut self, event: &ConnectionEvent) -> Who {
-        let ends = (event.local, event.remote);
         let is_over = matches!(event.happened, Happened::Closed | Happened::Failed);
-        let known = if is_over { self.open.remove(&ends) } else { None };
+        let known = if is_over { self.opened.remove(event) } else { None };
         let (process, cookie) = known.unwrap_or_else(|| {
             // An attempt may have taken long, and its socket may not have been met since its first SYN.
             let since = if is_over { event.since } else { event.time };
@@ -239,8 +246,8 @@ impl Feed {
             }
         });
         let who = (process, event.cookie.or(cookie));
-        if !is_over && (self.open.len() < MOST_OPEN || self.open.contains_key(&ends)) {
-            self.open.insert(ends, who.clone());
+        if !is_over {
+            self.opened.insert(event, who.clone());
         }
         who
     }
@@ -300,5 +307,5 @@ const SORTED_OVER: Duration = Duration::from_millis(200);
 const LOOKS_BACK: Duration = Duration::from_secs(1);
 /// How long sockets are remembered.
 const KEEP: Duration = Duration::from_secs(60);
-/// Connections whose processes are remembered; of others, they are looked for when they end.
-const MOST_OPEN: usize = 100_000;
+/// How often the connections that are followed no more are forgotten here too.
+const SWEEP: Duration = Duration::from_secs(60);

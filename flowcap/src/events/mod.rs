@@ -2,6 +2,8 @@
 
 #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
 mod feed;
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+mod opened;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,7 +38,10 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "TIME", value_parser = limit, help_heading = "Input")]
     pub(crate) duration: Option<Limit>,
 
-    /// Show only the connections of this process: its number, or its name.
+    /// Show only the connections of this process: its number, its name, or the name or path of its program.
+    ///
+    /// A name is that of the process, or the base name of its executable; with a '/' in it, the whole path. The rules of
+    /// `flowcap sockets --allow` take the same.
     #[arg(long, value_name = "PROCESS", help_heading = "Input")]
     pub(crate) process: Option<String>,
 
@@ -101,7 +106,7 @@ fn is_of(event: &NetworkEvent, wanted: Option<&str>) -> bool {
     let Some(wanted) = wanted else { return true };
     event.process.as_ref().is_some_and(|process| match wanted.parse::<u32>() {
         Ok(pid) => process.pid == pid,
-        Err(_) => process.name == wanted,
+        Err(_) => process.runs(wanted) == Some(true),
     })
 }
 
@@ -113,3 +118,51 @@ Examples:
   flowcap events --source kernel                without the permission to capture
 
 Exit codes: 0 done, 2 wrong usage, 66 no such interface, 74 output failed, 77 no permission.";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use flowcore::host::{Credentials, Process};
+    use flowcore::key::Endpoint;
+    use flowcore::record::{EventKind, EventSource};
+    use flowcore::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_asked_for_by_number_name_or_program() {
+        let process = Process {
+            pid: 4711,
+            // As a thread may call its process.
+            name: "MainThread".into(),
+            exe: Some("/usr/bin/python3.13 (deleted)".into()),
+            args: Vec::new(),
+            started: Timestamp::from_nanos(0),
+            ppid: 1,
+            parent_name: None,
+            credentials: Credentials::default(),
+            user: None,
+            container_id: None,
+        };
+        let end = Endpoint { addr: [192, 0, 2, 1].into(), port: Some(1) };
+        let mut event = NetworkEvent {
+            timestamp: Timestamp::from_nanos(0),
+            kind: EventKind::Close,
+            cookie: None,
+            local: end,
+            remote: end,
+            process: Some(Arc::new(process)),
+            tid: None,
+            source: EventSource::Packet,
+        };
+        for wanted in ["4711", "MainThread", "python3.13", "/usr/bin/python3.13"] {
+            assert!(is_of(&event, Some(wanted)), "{wanted}");
+        }
+        for wanted in ["471", "python3", "bin/python3.13", "/usr/bin/python3.13 (deleted)", ""] {
+            assert!(!is_of(&event, Some(wanted)), "{wanted}");
+        }
+        event.process = None;
+        assert!(is_of(&event, None) && !is_of(&event, Some("python3.13")));
+    }
+}

@@ -212,3 +212,24 @@ fn without_privileges_snapshots_and_the_kernels_notices_tell() {
     let notes: Vec<&str> = finished.stderr.lines().collect();
     assert!(notes.len() == 1 && notes[0].contains("no permission to capture"), "{}", finished.stderr);
 }
+
+#[test]
+fn an_output_that_fails_takes_nothing_from_the_others() {
+    let Some(machine) = Machine::start() else { return };
+    let flowcap = machine.capture(&["events", "-i", "lo", "-o", "/dev/full", "-o", "{}all.jsonl"]);
+    let (server, _) = machine.program(
+        "server",
+        "one = listen('127.0.0.1', 80)\nsay()\nheld = [one.accept()[0] for _ in range(20)]\nwait('end')\n",
+    );
+    let (client, _) = machine
+        .program("client", "held = [connect('127.0.0.1', 80) for _ in range(20)]\nsay()\nwait('end')\n");
+    let finished = flowcap.finish();
+    assert_eq!(finished.status.code(), Some(74), "{}", finished.stderr);
+    assert!(finished.stderr.contains("/dev/full"), "{}", finished.stderr);
+    machine.go("end");
+    for program in [server, client] {
+        assert_eq!(program.finish().status.code(), Some(0));
+    }
+    // At least those of the moment in which it failed, each whole.
+    assert!(!machine.records("all.jsonl").is_empty());
+}

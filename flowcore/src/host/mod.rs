@@ -257,4 +257,19 @@ impl Process {
         let hundredths = self.started.as_nanos() / 10_000_000;
         format!("{}|{}|{}.{:02}", self.name, self.pid, hundredths / 100, hundredths % 100)
     }
+
+    /// Tells whether it runs a program: that is its name or the base name of its executable, or with a `/` in it the
+    /// whole path of the executable. None where that path would tell and is not known.
+    pub fn runs(&self, program: &str) -> Option<bool> {
+        let exe = self.exe_path();
+        if program.contains('/') {
+            return exe.map(|exe| exe == program);
+        }
+        Some(self.name == program || exe.and_then(|exe| exe.rsplit('/').next()) == Some(program))
+    }
+
+    /// Returns the path of its executable without what the kernel adds once the file was replaced.
+    pub fn exe_path(&self) -> Option<&str> {
+        self.exe.as_deref().map(|exe| exe.strip_suffix(" (deleted)").unwrap_or(exe))
+    }
 }

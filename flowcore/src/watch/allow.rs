@@ -41,7 +41,8 @@ impl Allow {
         (self.protocol == Protocol::Any || self.protocol == protocol)
             && self.ports.as_ref().is_none_or(|ports| port.is_some_and(|port| ports.contains(&port)))
             && match (&self.program, process) {
-                (Some(program), Some(process)) => is_program(program, process),
+                // A path that is not known matches any.
+                (Some(program), Some(process)) => process.runs(program).unwrap_or(true),
                 _ => true,
             }
     }
@@ -84,19 +85,6 @@ impl FromStr for Allow {
 /// Reads a port: digits only, while std would take a sign.
 fn port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-fn is_program(program: &str, process: &Process) -> bool {
-    let exe = process.exe.as_deref().map(whole_path);
-    if program.contains('/') {
-        return exe.is_none_or(|exe| exe == program);
-    }
-    process.name == program || exe.and_then(|exe| exe.rsplit('/').next()) == Some(program)
-}
-
-/// Returns the path of an executable without what the kernel adds once the file was replaced.
-pub(super) fn whole_path(exe: &str) -> &str {
-    exe.strip_suffix(" (deleted)").unwrap_or(exe)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::RangeInclusive;
 
-use super::allow::{Allow, whole_path};
+use super::allow::Allow;
 use super::changes::last_snapshot;
 use super::role::{Listeners, Role};
 use crate::record::{AlertRecord, Rule, SocketRecord};
@@ -229,7 +229,7 @@ impl Found {
 
 /// Returns the path of the executable that owns a socket, where it is known.
 fn exe(record: &SocketRecord) -> Option<&str> {
-    record.process.as_ref()?.process()?.exe.as_deref().map(whole_path)
+    record.process.as_ref()?.process()?.exe_path()
 }
 
 #[cfg(test)]

@@ -182,6 +182,12 @@ impl Connections {
         }
     }
 
+    /// Tells whether the connection between two ends is followed.
+    pub fn holds(&self, local: Endpoint, remote: Endpoint) -> bool {
+        let tuple = FiveTuple { src: local, dst: remote, proto: Proto::TCP };
+        self.table.contains_key(&FlowKey::from_tuple(&tuple).0)
+    }
+
     /// Returns how many connections are followed.
     pub fn len(&self) -> usize {
         self.table.len()
