@@ -272,11 +272,16 @@ fn describe(error: &Error) -> String {
         }
         Error::Permission { .. } => {
             // The library cannot know which program the capability is for.
-            let program = std::env::current_exe().unwrap_or_else(|_| "flowcap".into());
-            format!("flowcap: {error}").replace("PROGRAM", &program.to_string_lossy())
+            format!("flowcap: {error}").replace("PROGRAM", &program())
         }
         _ => format!("flowcap: {error}"),
     }
+}
+
+/// Returns the path of this program, for a capability.
+pub(crate) fn program() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "flowcap".into());
+    program.to_string_lossy().into_owned()
 }
 
 /// The reader of standard output went away, as `head` does when it has seen enough.

@@ -162,6 +162,8 @@ Examples:
   flowcap sockets --interval 5s --changes --with process,stats,routes -o sockets.jsonl
   flowcap sockets --allow 'tcp/22 sshd' --allow 'tcp/443 nginx'
 
-Other users' processes are named to root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.
+Other users' processes are named to root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH:
+  sudo setcap cap_sys_ptrace,cap_dac_read_search=eip PATH_OF_FLOWCAP
+--netns all takes CAP_SYS_ADMIN too.
 Exit codes: 0 done, 1 something is new or gone, 2 wrong usage, 65 damaged input, 66 no such input,
 74 output failed, 77 no permission.";

@@ -20,7 +20,7 @@ use flowcore::watch::{self, Changes};
 use super::Watch;
 use super::args::{Netns, SocketsArgs, With};
 use crate::progress::{counted, grouped};
-use crate::run::{say, unreadable};
+use crate::run::{program, say, unreadable};
 
 impl Watch {
     /// Shows this machine's sockets, once or until it is to stop; returns the number of alerts.
@@ -87,13 +87,17 @@ impl Watch {
             let (some, all) = (snapshot.not_permitted as u64, snapshot.sockets.len() as u64);
             say(&format!(
                 "flowcap: no process for {} of {}: those of other users are shown to root, or with CAP_SYS_PTRACE \
-                 and CAP_DAC_READ_SEARCH",
+                 and CAP_DAC_READ_SEARCH: sudo setcap cap_sys_ptrace,cap_dac_read_search=eip {}",
                 grouped(some),
-                counted(all, "socket")
+                counted(all, "socket"),
+                program()
             ));
         }
         if closed_namespaces > 0 {
-            say(&format!("flowcap: not looked into: {}", counted(closed_namespaces, "network namespace")));
+            say(&format!(
+                "flowcap: not looked into: {}; that takes root, or CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+                counted(closed_namespaces, "network namespace")
+            ));
         }
     }
 }
