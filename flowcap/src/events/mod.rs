@@ -119,7 +119,7 @@ Examples:
 
 Exit codes: 0 done, 2 wrong usage, 66 no such interface, 74 output failed, 77 no permission.";
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux", feature = "host", feature = "live"))]
 mod tests {
     use std::sync::Arc;
 
