@@ -1,12 +1,16 @@
 //! The flags: what a person can type, and nothing that happens.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
+use flowcore::meter::MOST_SHARDS;
+use flowcore::record::Column;
 use flowcore::sink;
 use flowcore::table::IdleTimeouts;
 
+use crate::conf::{Beside, OutputKeys};
 use crate::events::EventsArgs;
 use crate::sockets::SocketsArgs;
 
@@ -55,8 +59,8 @@ pub(crate) struct Args {
     pub(crate) no_promiscuous: bool,
 
     /// Let the kernel hold this much per interface [default: 64MiB].
-    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "read", help_heading = "Input")]
-    pub(crate) buffer: Option<u64>,
+    #[arg(long, value_name = "SIZE", value_parser = buffer, conflicts_with = "read", help_heading = "Input")]
+    pub(crate) buffer: Option<u32>,
 
     /// Name the processes of a replay by these sockets, recorded by --write-sockets.
     #[arg(long, value_name = "FILE", conflicts_with = "interface", help_heading = "Input")]
@@ -81,8 +85,8 @@ pub(crate) struct Args {
     pub(crate) format: Format,
 
     /// Write these fields: names separated by commas, or @core, @stats, @all; @core is the default.
-    #[arg(long, value_name = "LIST", help_heading = "Output")]
-    pub(crate) fields: Option<String>,
+    #[arg(long, value_name = "LIST", value_parser = fields, help_heading = "Output")]
+    pub(crate) fields: Option<Fields>,
 
     /// Overwrite files that exist.
     ///
@@ -122,11 +126,11 @@ pub(crate) struct Args {
     pub(crate) active_timeout: Limit,
 
     /// Hold this many flows at most.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Flows")]
+    #[arg(long, value_name = "N", value_parser = max_flows, default_value = "1000000", help_heading = "Flows")]
     pub(crate) max_flows: usize,
 
     /// Use this many threads for flows [default: number of cores].
-    #[arg(long, value_name = "N", help_heading = "Flows")]
+    #[arg(long, value_name = "N", value_parser = shards, help_heading = "Flows")]
     pub(crate) shards: Option<usize>,
 
     /// Let flows take this much memory at most.
@@ -149,6 +153,39 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "Flows")]
     pub(crate) checksums: bool,
 
+    /// Read settings from this file; flags win over it.
+    ///
+    /// Its keys are the long flags, `_` for `-`: see flowcap.example.toml.
+    #[arg(short = 'C', long, value_name = "FILE", env = CONFIG, hide_env_values = true, help_heading = "Running")]
+    pub(crate) config: Option<String>,
+
+    /// Print every setting and where it came from, try permissions and destinations, and exit.
+    #[arg(long, conflicts_with = "list_interfaces", help_heading = "Running")]
+    pub(crate) check: bool,
+
+    /// Become this user as soon as everything is open.
+    #[arg(short = 'Z', long, value_name = "USER", hide = true, help_heading = "Running")]
+    pub(crate) user: Option<String>,
+
+    /// Confine the program to what it needs: it must work, may fail, or is not done.
+    #[arg(long, value_enum, value_name = "WHEN", hide = true, help_heading = "Running")]
+    pub(crate) sandbox: Option<Sandbox>,
+
+    /// Offer the counters to Prometheus at this address.
+    #[arg(long, value_name = "ADDR", hide = true, help_heading = "Running")]
+    pub(crate) metrics: Option<SocketAddr>,
+
+    /// Log what is at least this grave.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LEVEL",
+        env = "FLOWCAP_LOG",
+        hide = true,
+        help_heading = "Running"
+    )]
+    pub(crate) log_level: Option<LogLevel>,
+
     /// Show no progress and no summary.
     #[arg(short, long, help_heading = "Running")]
     pub(crate) quiet: bool,
@@ -160,6 +197,18 @@ pub(crate) struct Args {
     /// What tcpdump would take for a filter: refused with advice.
     #[arg(hide = true)]
     pub(crate) words: Vec<String>,
+
+    /// The outputs of a configuration file; -o replaces them.
+    #[arg(skip)]
+    pub(crate) outputs: Vec<OutputKeys>,
+
+    /// Sockets that are watched beside the capture.
+    #[arg(skip)]
+    pub(crate) watched: Option<Beside<SocketsArgs>>,
+
+    /// Events that are followed beside the capture.
+    #[arg(skip)]
+    pub(crate) followed: Option<Beside<EventsArgs>>,
 }
 
 /// What else flowcap does than flows.
@@ -192,6 +241,36 @@ impl From<Format> for sink::Format {
         }
     }
 }
+
+/// Whether the program is to confine itself.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sandbox {
+    /// Where it cannot be done, the program ends.
+    Require,
+    /// As far as it can be done.
+    Auto,
+    /// It is not done.
+    Off,
+}
+
+/// How grave a message is.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LogLevel {
+    /// What failed.
+    Error,
+    /// What is worth a look.
+    Warn,
+    /// What happened.
+    Info,
+    /// What was done.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+/// A list of fields, all of them known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Fields(pub(crate) String);
 
 /// A time that can be switched off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -232,8 +311,37 @@ fn time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// Reads a list of fields.
+pub(crate) fn fields(list: &str) -> Result<Fields, String> {
+    match Column::parse_with_owners(list) {
+        Ok(columns) if columns.is_empty() => Err("no field is named".to_owned()),
+        Ok(_) => Ok(Fields(list.to_owned())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn max_flows(text: &str) -> Result<usize, String> {
+    let flows = number(text)?.try_into().ok().filter(|&flows| flows > 0);
+    flows.ok_or_else(|| "at least one flow must fit".to_owned())
+}
+
+fn shards(text: &str) -> Result<usize, String> {
+    let shards = number(text)?.try_into().ok().filter(|shards| (1..=MOST_SHARDS).contains(shards));
+    shards.ok_or_else(|| format!("1 to {MOST_SHARDS} shards can be had"))
+}
+
+fn number(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "a whole number is needed".to_owned())
+}
+
+/// Reads the size of the kernel's buffer, which libpcap takes as a C int.
+fn buffer(text: &str) -> Result<u32, String> {
+    let bytes = i32::try_from(size(text)?).map_err(|_| format!("at most {} bytes", i32::MAX))?;
+    Ok(bytes.unsigned_abs())
+}
+
 /// Reads `256MB`, `64MiB` or a number of bytes.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     match text.parse::<bytesize::ByteSize>() {
         Ok(size) => Ok(size.as_u64()),
         Err(_) => Err("a size is written 256MB, 64MiB, or as a number of bytes".to_owned()),
@@ -264,6 +372,9 @@ fn idle_timeouts(text: &str) -> Result<IdleTimeouts, String> {
     Ok(timeouts)
 }
 
+/// The variable that names a configuration file where no flag does.
+pub(crate) const CONFIG: &str = "FLOWCAP_CONFIG";
+
 /// The longest time that is taken.
 const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
 
@@ -279,7 +390,7 @@ Examples:
 
 Times are 90s, 10m, 1h30m, 500ms or a number of seconds; sizes 256MB, 64MiB or a number of bytes.
 Exit codes: 0 done, 2 wrong usage, 65 damaged input, 66 no such input, 70 internal error,
-74 output failed, 77 no permission.";
+74 output failed, 77 no permission, 78 bad configuration; --check also has 69 server gone.";
 
 #[cfg(test)]
 mod tests {
@@ -328,6 +439,22 @@ mod tests {
         for wrong in ["", "MB", "-1MB", "12 elephants"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn numbers_in_their_range() {
+        assert_eq!((max_flows("1"), shards("3"), buffer("1MB")), (Ok(1), Ok(3), Ok(1_000_000)));
+        for wrong in ["0", "-1", "1.5", "many", ""] {
+            assert!(max_flows(wrong).is_err() && shards(wrong).is_err(), "{wrong}");
+        }
+        assert!(shards("100000").is_err() && buffer("3GB").is_err());
+    }
+
+    #[test]
+    fn fields_are_known_ones() {
+        assert_eq!(fields("src_ip,@core"), Ok(Fields("src_ip,@core".into())));
+        assert!(fields("src_ipp").unwrap_err().contains("'src_ip'"));
+        assert_eq!(fields(","), Err("no field is named".into()));
     }
 
     #[test]

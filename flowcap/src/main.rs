@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod conf;
 mod events;
 mod outputs;
 mod owners;
@@ -12,10 +13,11 @@ mod sockets;
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory, Parser};
 
 use args::Args;
+use conf::{Fault, Given, Wrong};
 use plan::{Plan, Refusal};
 
 /// Flows are opened by one thread and their records let go by another: what glibc's allocator is slowest at.
@@ -23,24 +25,45 @@ use plan::{Plan, Refusal};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match Plan::new(parse()) {
-        Ok(Plan::ListInterfaces) => run::list_interfaces(),
-        Ok(Plan::Meter(plan)) => run::meter(*plan),
-        Ok(Plan::Sockets(args)) => sockets::sockets(*args),
-        Ok(Plan::Events(args)) => events::events(args),
-        Err(Refusal::NothingToRead) => {
+    let given = match conf::read(std::env::args_os().collect()) {
+        Ok(given) => given,
+        Err(Wrong::Usage(error)) => refuse(error),
+        Err(Wrong::File(fault)) => return misconfigured(&fault),
+    };
+    let Given { args, settings, file, warning } = given;
+    if let Some(warning) = warning {
+        run::say(&format!("flowcap: warning: {warning}"));
+    }
+    let (is_check, has_words) = (args.check, !args.words.is_empty());
+    match (Plan::new(args), file) {
+        (Ok(Plan::ListInterfaces), _) => run::list_interfaces(),
+        (Ok(Plan::Meter(plan)), file) if is_check => conf::check(file.as_deref(), &settings, &plan, |_| {
+            Err("this version cannot send to servers".to_owned())
+        }),
+        (Ok(Plan::Meter(plan)), _) => run::meter(*plan),
+        (Ok(Plan::Sockets(args)), _) => sockets::sockets(*args),
+        (Ok(Plan::Events(args)), _) => events::events(args),
+        (Err(Refusal::NothingToRead), Some(file)) => misconfigured(&Fault::whole(
+            &file,
+            "nothing to read: it needs 'interface' or 'read', or a flag -i or -r",
+        )),
+        (Err(Refusal::NothingToRead), None) => {
             run::say(&Args::command().render_help().to_string());
             run::exit::USAGE.into()
         }
-        Err(Refusal::Usage(what)) => Args::command().error(ErrorKind::ValueValidation, what).exit(),
+        (Err(Refusal::Usage(what)), Some(file)) if !has_words => misconfigured(&Fault::whole(&file, what)),
+        (Err(Refusal::Usage(what)), _) => Args::command().error(ErrorKind::ValueValidation, what).exit(),
     }
 }
 
-/// Reads the command line, or ends the process with what is wrong with it.
-fn parse() -> Args {
-    Args::try_parse().unwrap_or_else(|mut error| {
-        // clap's tip to put `--` in front of an unknown flag: there is nothing here that it could become.
-        error.remove(ContextKind::Suggested);
-        error.exit()
-    })
+/// Ends the process with what is wrong with the command line.
+fn refuse(mut error: clap::Error) -> ! {
+    // clap's tip to put `--` in front of an unknown flag: there is nothing here that it could become.
+    error.remove(ContextKind::Suggested);
+    error.exit()
+}
+
+fn misconfigured(fault: &Fault) -> ExitCode {
+    run::say(&format!("flowcap: {fault}"));
+    run::exit::CONFIG.into()
 }

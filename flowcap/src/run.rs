@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use flowcore::Error;
 use flowcore::capture::{FileSource, Source};
 use flowcore::meter::{Meter, Stop, Summary};
-use flowcore::sink::{self, SightedLines};
+use flowcore::sink::{self, Filtered, SightedLines};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -26,12 +26,16 @@ pub(crate) mod exit {
     pub(crate) const DAMAGED: u8 = 65;
     /// There is no such input.
     pub(crate) const NO_INPUT: u8 = 66;
+    /// A server cannot be reached (--check).
+    pub(crate) const SERVER: u8 = 69;
     /// Something broke inside, or the counters contradict each other.
     pub(crate) const INTERNAL: u8 = 70;
     /// An output could not be opened or written.
     pub(crate) const OUTPUT: u8 = 74;
     /// The system does not permit it.
     pub(crate) const NO_PERMISSION: u8 = 77;
+    /// The configuration is wrong.
+    pub(crate) const CONFIG: u8 = 78;
 }
 
 /// Runs a meter to its end, says how it went, and returns the exit code.
@@ -128,6 +132,9 @@ struct Started {
 
 /// Opens all inputs, then all outputs.
 fn start(plan: MeterPlan) -> Result<Started, Error> {
+    if let Some(setting) = plan.unbuilt() {
+        return Err(Error::Option(format!("{setting}: this version cannot do that")));
+    }
     let mut builder = Meter::builder();
     let (mut owners, mut nameless) = (None, None);
     match (&plan.owners, &plan.input) {
@@ -171,7 +178,7 @@ fn start(plan: MeterPlan) -> Result<Started, Error> {
     for output in plan.outputs {
         let columns = output.columns.as_deref();
         let sink = sink::open(&output.destination, output.format, columns, plan.existing)?;
-        builder = builder.sink(output.destination, sink);
+        builder = builder.sink(output.destination, Filtered::wrap(sink, output.filter));
     }
     if let Some(stats) = plan.stats {
         let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, plan.existing)?;

@@ -92,6 +92,26 @@ impl std::error::Error for Error {
     }
 }
 
+/// Returns the known name that is most similar to one that is not known; empty where none is known.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
+    known.into_iter().min_by_key(|candidate| edit_distance(name, candidate)).unwrap_or_default()
+}
+
+/// Levenshtein distance, by bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
 /// An enum of reasons, each with the name it is counted under.
 pub trait Reason: Copy + 'static {
     /// All reasons, in order.

@@ -150,7 +150,7 @@ impl Serialize for Scalar<'_> {
 }
 
 /// Shows a text from outside with everything escaped that acts on a terminal or hides what it says.
-pub(crate) struct Printable<'a>(pub(crate) &'a str);
+pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,6 +14,7 @@
 //!   threads and no clock, and is told the time by the packets.
 //! - **[`watch`]**: beside it, sockets and connections followed: what changed between two snapshots, what differs from
 //!   a baseline, which connections were opened, closed and refused.
+//! - **[`filter`]** says which records pass.
 //! - **[`shard`]** runs tables in threads and merges their records into one order; **[`enrich`]** names the processes at
 //!   the ends of their flows, by the sockets of the machine or of a recording; **[`sink`]** writes them.
 //! - **[`meter`]** wires all of it together.
@@ -44,6 +45,7 @@ pub mod enrich;
 pub mod error;
 pub mod feature;
 pub mod field;
+pub mod filter;
 pub mod host;
 pub mod key;
 pub mod l7;

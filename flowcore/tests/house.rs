@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["packet"],
     &["capture", "decode", "feature", "l7", "host"],
     &["record"],
-    &["table", "watch"],
+    &["table", "watch", "filter"],
     &["shard", "sink", "enrich"],
     &["meter"],
 ];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
+use flowcore::record::Only;
 use flowcore::watch::{Allow, SocketFilter};
 
 use crate::args::{Format, Limit, limit, positive};
@@ -140,14 +141,10 @@ impl Which {
     /// Returns the filter that lets these sockets through.
     pub(crate) fn filter(&self) -> SocketFilter {
         SocketFilter {
-            ipv4: self.ipv4,
-            ipv6: self.ipv6,
-            tcp: self.tcp,
-            udp: self.udp,
+            only: Only { ipv4: self.ipv4, ipv6: self.ipv6, tcp: self.tcp, udp: self.udp, ..Only::default() },
             listening: self.listening,
             no_self: self.no_self,
             no_private: self.no_private,
-            ..SocketFilter::default()
         }
     }
 }

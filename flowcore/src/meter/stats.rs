@@ -92,9 +92,9 @@ pub(super) fn false_identities(stats: &StatsRecord) -> Vec<String> {
     for sink in &stats.sinks {
         identities.push(("records made = given to the sink", records, sink.records));
         identities.push((
-            "records given to the sink = written + failed",
+            "records given to the sink = written + filtered + failed",
             sink.records,
-            sink.written + sink.failed,
+            sink.written + sink.filtered + sink.failed,
         ));
     }
     let broken = identities.iter().filter(|(_, left, right)| left != right);

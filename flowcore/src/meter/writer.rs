@@ -71,6 +71,7 @@ impl Writer {
                     let Some(reader) = self.reports.iter().find(|report| report.number == number) else {
                         continue;
                     };
+                    outputs.count_filtered();
                     stats = stats::gather(&reader, &shards, &outputs.counts);
                     stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
                     if number != LAST_REPORT {
@@ -81,6 +82,7 @@ impl Writer {
         }
         self.progress.records.store(records, Ordering::Relaxed);
         outputs.finish();
+        outputs.count_filtered();
         stats.sinks.clone_from(&outputs.counts);
         stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
         outputs.write_stats(self.stats.as_mut(), &stats);
@@ -126,6 +128,16 @@ impl Outputs {
         }
     }
 
+    /// Asks the sinks which records they did not let through.
+    fn count_filtered(&mut self) {
+        for (counts, sink) in self.counts.iter_mut().zip(&self.sinks) {
+            let Some(sink) = sink else { continue };
+            let filtered = sink.sink.counts().filtered;
+            counts.written -= filtered - counts.filtered;
+            counts.filtered = filtered;
+        }
+    }
+
     fn flush(&mut self) {
         for nth in 0..self.sinks.len() {
             let flushed = self.sinks[nth].as_mut().map(|sink| sink.sink.flush());
@@ -143,6 +155,7 @@ impl Outputs {
     /// Takes a sink away that has failed; a reader that went away (a closed pipe) leaves the other sinks at work.
     fn note_of(&mut self, nth: usize, result: Option<Result<(), Error>>) {
         let Some(Err(error)) = result else { return };
+        self.count_filtered();
         self.sinks[nth] = None;
         let others = self.sinks.iter().any(Option::is_some);
         if !(others && error.is_closed_pipe()) {

@@ -4,7 +4,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::{FlowRecord, Owners, ProcessObject, Unattributed};
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, nearest};
 use crate::feature::{FEATURE_FIELDS, Values};
 use crate::field::{Field, Lists, Scalar};
 use crate::l7::Transaction;
@@ -196,23 +196,7 @@ impl From {
 fn unknown_field(name: &str, all: &[Column]) -> Error {
     let lists = ["@core", "@stats", "@all"];
     let names = all.iter().map(|column| column.field.name).chain(lists);
-    let nearest = names.min_by_key(|candidate| edit_distance(name, candidate)).unwrap_or("@core");
-    Error::UnknownField { name: name.to_owned(), nearest }
-}
-
-/// Levenshtein distance, by bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    Error::UnknownField { name: name.to_owned(), nearest: nearest(name, names) }
 }
 
 impl Serialize for FlowRecord {

@@ -6,6 +6,7 @@ mod column;
 mod event;
 mod members;
 mod network;
+mod only;
 mod process;
 mod sighted;
 mod socket;
@@ -28,6 +29,7 @@ pub use column::{Column, Value};
 pub use event::{EventKind, EventSource, NetworkEvent};
 pub use members::{Described, Members, Row};
 pub use network::{NetworkStatsRecord, RouteRecord};
+pub use only::Only;
 pub use process::{Match, Owners, ProcessChange, ProcessObject, ProcessRecord, Unattributed, Who};
 pub use sighted::{SightedAs, SightedSocket};
 pub use socket::{Change, SocketRecord};
@@ -276,6 +278,8 @@ pub struct SinkStats {
     pub records: u64,
     /// Records written.
     pub written: u64,
+    /// Records that its filter did not let through.
+    pub filtered: u64,
     /// Records that could not be written.
     pub failed: u64,
 }
@@ -300,4 +304,20 @@ pub enum Record<'a> {
     NetworkStats(&'a NetworkStatsRecord),
     /// A route.
     Route(&'a RouteRecord),
+}
+
+impl Record<'_> {
+    /// Returns the word that stands in the field `type`.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Record::Flow(_) => "flow",
+            Record::Stats(_) => "stats",
+            Record::Socket(_) => "socket",
+            Record::Process(_) => "process",
+            Record::Alert(_) => "alert",
+            Record::Event(_) => "NetworkEvent",
+            Record::NetworkStats(_) => "network_stats",
+            Record::Route(_) => "route",
+        }
+    }
 }

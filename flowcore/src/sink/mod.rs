@@ -10,6 +10,7 @@
 mod csv;
 mod digits;
 mod dns;
+mod filtered;
 mod grid;
 mod host;
 mod json;
@@ -28,11 +29,14 @@ mod sighted;
 mod spell;
 mod table;
 
+use std::collections::BTreeMap;
+
 use crate::error::Error;
 use crate::record::{Column, Record};
 
 use output::Output;
 
+pub use filtered::Filtered;
 pub use host::{HostRecords, open_host};
 pub use read::read_sockets;
 pub use sighted::{SightedLines, read_sighted};
@@ -74,6 +78,22 @@ pub trait Sink: Send {
     /// # Errors
     /// [`Error::Output`] when the destination refuses the bytes, or the file its name.
     fn finish(&mut self) -> Result<(), Error>;
+
+    /// Returns what became of the records it took, but for those that it wrote; by default nothing did.
+    fn counts(&self) -> SinkCounts {
+        SinkCounts::default()
+    }
+}
+
+/// What became of the records that a sink took without writing them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SinkCounts {
+    /// Its filter did not let them through.
+    pub filtered: u64,
+    /// They wait on disk for a server.
+    pub spooled: u64,
+    /// They are lost, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
 }
 
 /// How records are written.

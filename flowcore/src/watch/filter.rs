@@ -3,24 +3,13 @@
 use std::net::IpAddr;
 
 use crate::host::{Socket, SocketKind, SocketState};
+use crate::record::Only;
 
 /// Which sockets pass; the default lets all of them through.
-///
-/// Of the kinds, and of the IP versions, none chosen means all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SocketFilter {
-    /// Sockets of IPv4.
-    pub ipv4: bool,
-    /// Sockets of IPv6, also those that speak IPv4 by mapped addresses.
-    pub ipv6: bool,
-    /// TCP.
-    pub tcp: bool,
-    /// UDP and UDP-Lite.
-    pub udp: bool,
-    /// Raw and ICMP sockets.
-    pub raw: bool,
-    /// RDMA queue pairs.
-    pub rdma: bool,
+    /// Protocols and IP versions.
+    pub only: Only,
     /// Listeners only: TCP that listens, others that are not connected.
     pub listening: bool,
     /// No sockets without a remote address.
@@ -32,17 +21,7 @@ pub struct SocketFilter {
 impl SocketFilter {
     /// Tells whether a socket passes.
     pub fn passes(&self, socket: &Socket) -> bool {
-        let is_ipv6 = socket.local.addr.is_ipv6();
-        let any_version = self.ipv4 == self.ipv6;
-        let any_kind = !(self.tcp || self.udp || self.raw || self.rdma);
-        let kind = match socket.kind {
-            SocketKind::Tcp => self.tcp,
-            SocketKind::Udp | SocketKind::UdpLite => self.udp,
-            SocketKind::Raw(_) | SocketKind::Ping => self.raw,
-            SocketKind::Rdma => self.rdma,
-        };
-        (any_version || self.ipv6 == is_ipv6)
-            && (any_kind || kind)
+        self.only.passes_socket(socket)
             && (!self.listening || is_listening(socket))
             && (!self.no_self || socket.remote.is_some())
             && (!self.no_private || !socket.remote.is_some_and(|remote| is_private(remote.addr)))
@@ -69,6 +48,10 @@ mod tests {
     use super::super::sample::{listener, socket, tcp, udp};
     use super::*;
 
+    fn chosen(only: Only) -> SocketFilter {
+        SocketFilter { only, ..SocketFilter::default() }
+    }
+
     #[test]
     fn nothing_chosen_lets_all_through() {
         for socket in [listener("::", 22), tcp("10.0.0.1:80 10.0.0.2:1"), udp("127.0.0.1:53 -")] {
@@ -78,18 +61,18 @@ mod tests {
 
     #[test]
     fn versions_and_kinds() {
-        let four = SocketFilter { ipv4: true, ..SocketFilter::default() };
-        let six = SocketFilter { ipv6: true, ..SocketFilter::default() };
-        let both = SocketFilter { ipv4: true, ipv6: true, ..SocketFilter::default() };
+        let four = chosen(Only { ipv4: true, ..Only::default() });
+        let six = chosen(Only { ipv6: true, ..Only::default() });
+        let both = chosen(Only { ipv4: true, ipv6: true, ..Only::default() });
         let (v4, v6) = (listener("0.0.0.0", 22), listener("::ffff:10.0.0.1", 22));
         assert!(four.passes(&v4) && !four.passes(&v6));
         assert!(!six.passes(&v4) && six.passes(&v6));
         assert!(both.passes(&v4) && both.passes(&v6));
-        let udp_only = SocketFilter { udp: true, ..SocketFilter::default() };
+        let udp_only = chosen(Only { udp: true, ..Only::default() });
         assert!(udp_only.passes(&udp("0.0.0.0:53 -")) && !udp_only.passes(&v4));
-        let two = SocketFilter { udp: true, tcp: true, ..SocketFilter::default() };
+        let two = chosen(Only { udp: true, tcp: true, ..Only::default() });
         assert!(two.passes(&v4) && !two.passes(&socket(SocketKind::Ping, "0.0.0.0:7 -")));
-        let raw = SocketFilter { raw: true, ..SocketFilter::default() };
+        let raw = chosen(Only { raw: true, ..Only::default() });
         assert!(raw.passes(&socket(SocketKind::Ping, "0.0.0.0:7 -")) && !raw.passes(&v4));
     }
 

@@ -1,0 +1,212 @@
+//! `--check`: what holds, and whether it could work. Nothing is created, opened for writing or overwritten.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use flowcore::field::Printable;
+use flowcore::sink::Existing;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use super::outputs::is_server;
+use super::settings::{Setting, table};
+use crate::plan::{Input, MeterPlan, Output, Owners};
+use crate::run::exit;
+
+/// Prints the settings and what was tried, and returns the exit code: that of the first trial that failed.
+///
+/// `server` tries to reach the server of an output.
+pub(crate) fn check(
+    file: Option<&str>,
+    settings: &[Setting],
+    plan: &MeterPlan,
+    server: impl Fn(&Output) -> Result<(), String>,
+) -> ExitCode {
+    let trials = trials(plan, server);
+    let failed = trials.iter().filter_map(|trial| trial.outcome.as_ref().err());
+    let code = failed.map(|failure| failure.code).next().unwrap_or(exit::DONE);
+    let mut text = table(settings, file);
+    text.push('\n');
+    for trial in &trials {
+        let (state, about) = match &trial.outcome {
+            Ok(None) => ("ok", String::new()),
+            Ok(Some(note)) => ("note", format!(": {note}")),
+            Err(failure) => ("FAILED", format!(": {}", failure.what)),
+        };
+        _ = writeln!(text, "{state:6}  {}{}", Printable(&trial.what), Printable(&about));
+    }
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => exit::OUTPUT.into(),
+        _ => code.into(),
+    }
+}
+
+/// Something that was tried.
+struct Trial {
+    what: String,
+    /// Right, perhaps with a remark.
+    outcome: Result<Option<String>, Failure>,
+}
+
+struct Failure {
+    code: u8,
+    what: String,
+}
+
+impl Failure {
+    fn output(what: impl ToString) -> Self {
+        Failure { code: exit::OUTPUT, what: what.to_string() }
+    }
+}
+
+/// Tries everything: inputs and permissions first, then files, then servers.
+fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let mut tried =
+        |what: String, outcome: Result<Option<String>, Failure>| trials.push(Trial { what, outcome });
+    match &plan.input {
+        Input::Files(files) => {
+            for file in files.iter().filter(|file| *file != "-") {
+                tried(format!("read {file}"), readable(file));
+            }
+        }
+        Input::Live(live) => {
+            for name in &live.interfaces {
+                tried(format!("capture on {name}"), capture(name));
+            }
+        }
+    }
+    match &plan.owners {
+        Owners::Unknown => {}
+        Owners::Recorded(file) => tried(format!("read {file}"), readable(file)),
+        Owners::Machine { record } => {
+            tried("see processes of all users".to_owned(), Ok(processes()));
+            if let Some(file) = record {
+                tried(format!("write {file}"), writable(file, plan.existing));
+            }
+        }
+    }
+    for file in plan.files_read() {
+        let outcome = readable(file).map_err(|failure| match failure.code {
+            exit::NO_INPUT => Failure { code: exit::CONFIG, ..failure },
+            _ => failure,
+        });
+        tried(format!("read {file}"), outcome);
+    }
+    if let Some(stats) = plan.stats.as_ref().filter(|stats| stats.destination != "-") {
+        tried(format!("write {}", stats.destination), writable(&stats.destination, plan.existing));
+    }
+    let (servers, files): (Vec<&Output>, Vec<&Output>) =
+        plan.all_outputs().partition(|output| is_server(&output.destination));
+    for output in files {
+        let name = if output.destination == "-" { "standard output" } else { &output.destination };
+        tried(format!("write {name}"), writable(&output.destination, plan.existing));
+    }
+    for output in servers {
+        if let Some(spool) = &output.server.spool {
+            tried(format!("write {spool}"), spool_folder(spool));
+        }
+        let reached = server(output).map(|()| None);
+        let outcome = reached.map_err(|what| Failure { code: exit::SERVER, what });
+        tried(format!("reach {}", output.destination), outcome);
+    }
+    trials
+}
+
+fn readable(file: &str) -> Result<Option<String>, Failure> {
+    let failure = |error: io::Error| Failure {
+        code: if error.kind() == ErrorKind::PermissionDenied { exit::NO_PERMISSION } else { exit::NO_INPUT },
+        what: error.to_string(),
+    };
+    // A named pipe would wait for its writer.
+    match fs::metadata(file) {
+        Ok(there) if there.is_file() => File::open(file).map(|_| None).map_err(failure),
+        Ok(_) => Ok(None),
+        Err(error) => Err(failure(error)),
+    }
+}
+
+fn capture(interface: &str) -> Result<Option<String>, Failure> {
+    if interface != "any" && !Path::new("/sys/class/net").join(interface).exists() {
+        return Err(Failure { code: exit::NO_INPUT, what: "no such interface".to_owned() });
+    }
+    if cfg!(not(feature = "live")) {
+        return Err(Failure { code: exit::USAGE, what: "this build has no libpcap".to_owned() });
+    }
+    if has_capability(CAP_NET_RAW) {
+        return Ok(None);
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| "flowcap".into());
+    let what = format!("no permission; setcap cap_net_raw,cap_net_admin=eip {}", program.display());
+    Err(Failure { code: exit::NO_PERMISSION, what })
+}
+
+/// Says what is missing, which hinders no capture.
+fn processes() -> Option<String> {
+    let wanted = [("CAP_SYS_PTRACE", CAP_SYS_PTRACE), ("CAP_DAC_READ_SEARCH", CAP_DAC_READ_SEARCH)];
+    let missing = wanted.iter().filter(|(_, number)| !has_capability(*number)).map(|(name, _)| *name);
+    let missing: Vec<&str> = missing.collect();
+    (!missing.is_empty()).then(|| format!("only those of its own user, without {}", missing.join(" and ")))
+}
+
+/// Tells whether this process has a capability in effect.
+fn has_capability(number: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    held.and_then(|held| u64::from_str_radix(held.trim(), 16).ok())
+        .is_some_and(|held| held >> number & 1 == 1)
+}
+
+/// Tells whether a destination could be opened, as far as that can be seen without doing it.
+fn writable(destination: &str, existing: Existing) -> Result<Option<String>, Failure> {
+    if destination == "-" {
+        return Ok(None);
+    }
+    let path = Path::new(destination);
+    let compressed = [".gz", ".zst"].iter().any(|end| destination.ends_with(end));
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => Err(Failure::output("is a folder")),
+        Ok(there) if there.is_file() && existing == Existing::Refuse => {
+            Err(Failure::output("exists already; --force overwrites it"))
+        }
+        Ok(there) if !there.is_file() || !compressed => may(path, Access::WRITE_OK),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::output(error)),
+        // It, or another name in the same place, is to be made there.
+        _ => folder(&fixed_part(path)),
+    }
+}
+
+/// Returns the folder of a file, or the part of it that has no placeholders.
+fn fixed_part(path: &Path) -> PathBuf {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    folder.components().take_while(|part| !part.as_os_str().to_string_lossy().contains('%')).collect()
+}
+
+fn folder(path: &Path) -> Result<Option<String>, Failure> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => may(path, Access::WRITE_OK | Access::EXEC_OK),
+        Ok(_) => Err(Failure::output(format!("{}: is no folder", path.display()))),
+        Err(error) => Err(Failure::output(format!("{}: {error}", path.display()))),
+    }
+}
+
+/// A spool is made where it is not there.
+fn spool_folder(path: &str) -> Result<Option<String>, Failure> {
+    let there = Path::new(path).ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
+    folder(there.unwrap_or(Path::new("")))
+}
+
+fn may(path: &Path, access: Access) -> Result<Option<String>, Failure> {
+    match accessat(CWD, path, access, AtFlags::EACCESS) {
+        Ok(()) => Ok(None),
+        Err(error) => Err(Failure::output(format!("{}: {}", path.display(), io::Error::from(error)))),
+    }
+}
+
+/// The numbers of capabilities(7).
+const CAP_DAC_READ_SEARCH: u32 = 2;
+const CAP_NET_RAW: u32 = 13;
+const CAP_SYS_PTRACE: u32 = 19;

@@ -1,0 +1,230 @@
+//! The keys of an `[[output]]`.
+
+use clap::{Args, Parser};
+use flowcore::filter::Types;
+use flowcore::record::Only;
+
+use crate::args::{Fields, Format, fields, positive, size};
+
+/// A destination and what is particular about it; of `[[output]]`, `[[sockets.output]]` and `[[events.output]]`.
+#[derive(Parser, Clone, Debug)]
+pub(crate) struct OutputKeys {
+    /// A file, '-' for standard output, or the address of a server.
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: String,
+
+    /// How records are written where the extension does not say it: jsonl, csv, table.
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+
+    /// The fields of flow records.
+    #[arg(long, value_name = "LIST", value_parser = fields)]
+    pub(crate) fields: Option<Fields>,
+
+    /// Only records of these types.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) types: Option<Types>,
+
+    /// Only records of these protocols and IP versions.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) only: Option<Only>,
+
+    #[command(flatten)]
+    pub(crate) file: FileKeys,
+
+    #[command(flatten)]
+    pub(crate) server: ServerKeys,
+}
+
+/// Keys that only files have.
+#[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
+#[command(next_help_heading = FILE)]
+pub(crate) struct FileKeys {
+    /// When a new file is begun: after a time, at a size, or both.
+    #[arg(long, value_name = "WHEN", value_parser = rotate)]
+    pub(crate) rotate: Option<Words>,
+
+    /// How long old files are kept: an age, a number, a total size.
+    #[arg(long, value_name = "LIMIT", value_parser = keep)]
+    pub(crate) keep: Option<Words>,
+
+    /// How files are compressed once they are closed: zstd, gzip.
+    #[arg(long, value_name = "HOW", value_parser = compress)]
+    pub(crate) compress: Option<Words>,
+
+    /// When what was written is to survive a power cut: always, or this often.
+    #[arg(long, value_name = "WHEN", value_parser = sync)]
+    pub(crate) sync: Option<Words>,
+}
+
+/// Keys that only servers have.
+#[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
+#[command(next_help_heading = SERVER)]
+pub(crate) struct ServerKeys {
+    /// The file that holds the bearer token.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<String>,
+
+    /// The certificates of those who may vouch for the server, in place of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<String>,
+
+    /// The certificate shown to the server.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_cert: Option<String>,
+
+    /// Its key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_key: Option<String>,
+
+    /// Send without encryption to other machines too.
+    #[arg(long)]
+    pub(crate) allow_plaintext: bool,
+
+    /// How much is sent at once: a number of records, a size, a time to wait.
+    #[arg(long, value_name = "LIMIT", value_parser = batch)]
+    pub(crate) batch: Option<Words>,
+
+    /// The folder in which records wait for the server.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) spool: Option<String>,
+
+    /// The size of that folder beyond which the oldest records are lost.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) spool_max: Option<u64>,
+}
+
+/// Words that have been checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Words(pub(crate) String);
+
+/// The heading of [`FileKeys`].
+pub(super) const FILE: &str = "File";
+/// The heading of [`ServerKeys`].
+pub(super) const SERVER: &str = "Server";
+/// What the address of a server can begin with.
+const SCHEMES: &[&str] = &["http", "https", "tcp", "tls", "syslog", "syslog+tcp", "syslog+tls", "unix"];
+
+impl OutputKeys {
+    /// A destination of the command line, about which nothing more is said.
+    pub(crate) fn plain(to: &str) -> Self {
+        OutputKeys {
+            to: to.to_owned(),
+            format: None,
+            fields: None,
+            types: None,
+            only: None,
+            file: FileKeys::default(),
+            server: ServerKeys::default(),
+        }
+    }
+
+    /// Says what is wrong with it as a whole, and at which key.
+    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+        let (scheme, rest) = self.to.split_once("://")?;
+        if !SCHEMES.contains(&scheme) {
+            return Some(("to", format!("'{scheme}://' is none of {}", SCHEMES.join(", "))));
+        }
+        let authority = rest.split('/').next().unwrap_or_default();
+        if scheme != "unix" && authority.contains('@') {
+            return Some((
+                "to",
+                "no user and no password in an address: a token comes from token_file".to_owned(),
+            ));
+        }
+        if self.format.is_some_and(|format| format != Format::Jsonl) {
+            return Some(("format", "servers are sent JSON lines".to_owned()));
+        }
+        None
+    }
+}
+
+/// Tells whether a destination is a server, not a file.
+pub(crate) fn is_server(destination: &str) -> bool {
+    destination.contains("://")
+}
+
+/// Returns the heading of the keys that a destination cannot have.
+pub(super) fn misplaced(destination: &str) -> &'static str {
+    if is_server(destination) { FILE } else { SERVER }
+}
+
+/// `1h`, `256MB`, or both.
+fn rotate(text: &str) -> Result<Words, String> {
+    each(text, 2, |part| is_time(part) || is_size(part))
+        .ok_or_else(|| "a time, a size, or both: 1h,256MB".to_owned())
+}
+
+/// `7d`, `30`, `10GB`, or some of them.
+fn keep(text: &str) -> Result<Words, String> {
+    each(text, 3, |part| is_time(part) || is_size(part))
+        .ok_or_else(|| "an age, a number of files, a total size, or some of them: 7d,10GB".to_owned())
+}
+
+fn compress(text: &str) -> Result<Words, String> {
+    each(text, 1, |part| matches!(part, "zstd" | "gzip")).ok_or_else(|| "zstd or gzip".to_owned())
+}
+
+fn sync(text: &str) -> Result<Words, String> {
+    each(text, 1, |part| part == "always" || is_time(part))
+        .ok_or_else(|| "'always' or a time: 500ms".to_owned())
+}
+
+/// `1000`, `1MB`, `5s`, or some of them.
+fn batch(text: &str) -> Result<Words, String> {
+    each(text, 3, |part| is_time(part) || is_size(part))
+        .ok_or_else(|| "a number of records, a size, a time, or some of them: 1000,1MB,5s".to_owned())
+}
+
+/// Takes a text of at most so many parts, separated by commas, each of them right.
+fn each(text: &str, most: usize, right: impl Fn(&str) -> bool) -> Option<Words> {
+    let mut parts = text.split(',').map(str::trim);
+    (text.split(',').count() <= most && parts.all(right)).then(|| Words(text.to_owned()))
+}
+
+fn is_time(text: &str) -> bool {
+    positive(text).is_ok()
+}
+
+fn is_size(text: &str) -> bool {
+    size(text).is_ok_and(|bytes| bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_checked() {
+        for (check, right, wrong) in [
+            (
+                rotate as fn(&str) -> Result<Words, String>,
+                &["1h", "256MB", "1h, 256MB"][..],
+                &["", "x", "0s", "1h,,2h"][..],
+            ),
+            (keep, &["7d,10GB", "30", "7d,30,10GB"], &["", "always", "1,2,3,4"]),
+            (compress, &["zstd", "gzip"], &["lzma", "zstd,gzip", ""]),
+            (sync, &["always", "500ms"], &["never", "0", "always,1s"]),
+            (batch, &["1000,5s", "1MB"], &["", "1000 records"]),
+        ] {
+            for text in right {
+                assert_eq!(check(text), Ok(Words((*text).to_owned())));
+            }
+            for text in wrong {
+                assert!(check(text).is_err(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let fault = |to: &str| OutputKeys::plain(to).fault().map(|(key, _)| key);
+        for right in ["-", "x.jsonl", "https://a.example/x@y", "unix:///run/a@b", "syslog+tls://h:6514"] {
+            assert_eq!(fault(right), None, "{right}");
+        }
+        assert_eq!(fault("ftp://a/"), Some("to"));
+        assert_eq!(fault("https://me:secret@a.example/"), Some("to"));
+        let csv = OutputKeys { format: Some(Format::Csv), ..OutputKeys::plain("https://a/") };
+        assert_eq!(csv.fault().map(|(key, _)| key), Some("format"));
+    }
+}
