@@ -2,7 +2,7 @@
 //!
 //! One way leads through the house, and imports only go down it:
 //!
-//! - **Words**: [`time`], [`key`], [`field`] and [`error`] are what everything else is said in. A
+//! - **Words**: [`time`], [`key`], [`field`], [`error`] and [`stop`] are what everything else is said in. A
 //!   [`FiveTuple`](key::FiveTuple) is directed, a [`FlowKey`](key::FlowKey) is not.
 //! - **[`packet`]**: a [`Frame`](packet::Frame) as it was captured, and the [`Packet`](packet::Packet) that
 //!   decoding makes of it.
@@ -15,6 +15,7 @@
 //! - **[`watch`]**: beside it, sockets and connections followed: what changed between two snapshots, what differs from
 //!   a baseline, which connections were opened, closed and refused.
 //! - **[`filter`]** says which records pass.
+//! - **`ship`** (feature `ship`): what waits in a backlog, sent to a server until the server has it.
 //! - **[`shard`]** runs tables in threads and merges their records into one order; **[`enrich`]** names the processes at
 //!   the ends of their flows, by the sockets of the machine or of a recording; **[`sink`]** writes them.
 //! - **[`meter`]** wires all of it together.
@@ -53,7 +54,10 @@ pub mod meter;
 pub mod packet;
 pub mod record;
 pub mod shard;
+#[cfg(feature = "ship")]
+pub mod ship;
 pub mod sink;
+pub mod stop;
 pub mod table;
 pub mod time;
 pub mod watch;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 /// The rooms by floor, ground floor first. Rooms of one floor are strangers to each other, except for the
 /// words of the ground floor.
 const FLOORS: &[&[&str]] = &[
-    &["time", "key", "field", "error"],
+    &["time", "key", "field", "error", "stop"],
     &["packet"],
     &["capture", "decode", "feature", "l7", "host"],
     &["record"],
-    &["table", "watch", "filter"],
+    &["table", "watch", "filter", "ship"],
     &["shard", "sink", "enrich"],
     &["meter"],
 ];
@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
 /// Which room may name which outside package. A path may be a room or one file of it.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("pcap", &["capture"]),
-    ("rustix", &["capture", "host"]),
+    ("rustix", &["capture", "host", "ship"]),
     ("etherparse", &["decode"]),
     ("dns_parser", &["l7/dns"]),
     ("sha1", &["feature/community_id.rs"]),
@@ -27,14 +27,19 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("hashbrown", &["table/store.rs"]),
     ("foldhash", &["table/hash.rs"]),
     ("crossbeam_channel", &["shard"]),
-    ("serde_json", &["sink"]),
+    ("serde_json", &["sink", "ship"]),
     ("csv", &["sink"]),
     ("dashmap", &["enrich"]),
+    // Sending: HTTP, TLS with the system's roots, and the times between tries.
+    ("ureq", &["ship"]),
+    ("rustls", &["ship"]),
+    ("rustls_native_certs", &["ship"]),
+    ("backon", &["ship"]),
     // Compression stands at both ends of the data's way: files are read and written compressed.
-    ("flate2", &["capture", "sink"]),
+    ("flate2", &["capture", "sink", "ship"]),
     ("zstd", &["capture", "sink"]),
     // Derives for the records.
-    ("serde", &["time", "key", "field", "error", "packet", "l7", "host", "record", "sink"]),
+    ("serde", &["time", "key", "field", "error", "packet", "l7", "host", "record", "sink", "ship"]),
 ];
 
 /// A source file of flowcore: its path below src, and its text without comments and tests.

@@ -14,7 +14,7 @@ mod writer;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::capture::Source;
@@ -22,32 +22,12 @@ use crate::error::Error;
 use crate::record::StatsRecord;
 use crate::shard::{self, WhenFull};
 
+pub use crate::stop::Stop;
 pub use builder::{MOST_SHARDS, Meter, MeterBuilder};
 use reader::Reader;
 pub use reader::wall_clock;
 pub use tap::PacketTap;
 use writer::Writer;
-
-/// Asks a running [`Meter`] to stop; can be cloned and sent to another thread.
-#[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// Makes one that asks for nothing yet.
-    pub fn new() -> Self {
-        Stop::default()
-    }
-
-    /// Asks the meter to stop: it reads no further and writes every open flow.
-    pub fn request(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Tells whether the meter was asked to stop.
-    pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// How far a running [`Meter`] has come; for a progress bar.
 #[derive(Debug, Default)]

@@ -1,0 +1,144 @@
+//! HTTP's way over our own connections: resolving, connecting and waiting as everywhere else in this room.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+
+use super::destination::{Destination, Scheme};
+use super::dial;
+use super::patience::Patience;
+use super::stream::Stream;
+use super::tls::TlsFiles;
+
+/// Opens connections to one destination.
+#[derive(Clone, Debug)]
+pub(super) struct Dialler {
+    pub destination: Destination,
+    pub tls: TlsFiles,
+    pub patience: Patience,
+    pub allow_plaintext: bool,
+}
+
+/// A connection with its buffers.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    buffers: LazyBuffers,
+    is_tls: bool,
+    /// What ended the sending. A server may answer a body that it does not want to the end, and close: its answer is
+    /// still there to be read.
+    broken: Option<io::Error>,
+}
+
+impl Resolver for Dialler {
+    fn resolve(&self, _: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let limit = end_of(&timeout);
+        let found = dial::resolve(&self.destination.host, self.destination.port, &self.patience, limit)?;
+        let in_the_clear = self.destination.scheme == Scheme::Http && !self.allow_plaintext;
+        let mut addresses = self.empty();
+        for address in found {
+            if in_the_clear && !address.ip().is_loopback() {
+                let what = format!("{} is {}, another machine", self.destination.host, address.ip());
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what).into());
+            }
+            if addresses.len() < MOST_ADDRESSES {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+}
+
+impl Connector for Dialler {
+    type Out = Connection;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        _: Option<()>,
+    ) -> Result<Option<Connection>, ureq::Error> {
+        let limit = end_of(&details.timeout);
+        let stream = Stream::to(&details.addrs, &self.destination, &self.tls, &self.patience, limit)?;
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Connection { stream, buffers, is_tls: self.destination.scheme.is_tls(), broken: None }))
+    }
+}
+
+impl Transport for Connection {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        if self.broken.is_some() {
+            return Ok(());
+        }
+        let left = end_of(&timeout).saturating_duration_since(Instant::now());
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        match self.stream.write_all(output, left) {
+            Err(error) if is_closed(&error) => self.broken = Some(error),
+            done => done.map_err(|error| in_time(error, &timeout))?,
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let room = self.buffers.input_append_buf();
+        let read = self.stream.read(room, end_of(&timeout));
+        if let Some(error) = self.broken.take() {
+            match read {
+                // What a server has not read, it cannot have taken.
+                Ok(read) if read > 0 && !says_taken(room) => {}
+                // TLS says why.
+                Err(why) if why.kind() == io::ErrorKind::InvalidData => return Err(why.into()),
+                _ => return Err(error.into()),
+            }
+        }
+        let read = read.map_err(|error| in_time(error, &timeout))?;
+        self.buffers.input_appended(read);
+        Ok(read > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+}
+
+/// Returns when a timeout of ureq is over.
+fn end_of(timeout: &NextTimeout) -> Instant {
+    Instant::now() + (*timeout.after).min(LONGEST)
+}
+
+fn in_time(error: io::Error, timeout: &NextTimeout) -> ureq::Error {
+    match error.kind() {
+        io::ErrorKind::TimedOut => ureq::Error::Timeout(timeout.reason),
+        _ => ureq::Error::Io(error),
+    }
+}
+
+/// Tells whether the other side has closed the connection.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+}
+
+/// Tells whether an answer begins with a status of 2xx.
+fn says_taken(answer: &[u8]) -> bool {
+    answer.starts_with(b"HTTP/1.") && answer.get(9) == Some(&b'2')
+}
+
+/// The most addresses that ureq has room for.
+const MOST_ADDRESSES: usize = 16;
+/// In place of no timeout.
+const LONGEST: Duration = Duration::from_secs(3600);
