@@ -12,6 +12,7 @@ use flowcore::table::IdleTimeouts;
 
 use crate::conf::{Beside, OutputKeys};
 use crate::events::EventsArgs;
+use crate::sandbox::Mode;
 use crate::sockets::SocketsArgs;
 
 /// Turns network packets into flow records: who talked to whom, when, how much, and about what.
@@ -163,13 +164,13 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "list_interfaces", help_heading = "Running")]
     pub(crate) check: bool,
 
-    /// Become this user as soon as everything is open.
-    #[arg(short = 'Z', long, value_name = "USER", hide = true, help_heading = "Running")]
+    /// Become this user once all is open; USER is a name or UID:GID.
+    #[arg(short = 'Z', long, value_name = "USER", help_heading = "Running")]
     pub(crate) user: Option<String>,
 
-    /// Confine the program to what it needs: it must work, may fail, or is not done.
-    #[arg(long, value_enum, value_name = "WHEN", hide = true, help_heading = "Running")]
-    pub(crate) sandbox: Option<Sandbox>,
+    /// Give up what is not needed before the first packet is read [default: require as root, else auto].
+    #[arg(long, value_enum, value_name = "WHEN", help_heading = "Running")]
+    pub(crate) sandbox: Option<Mode>,
 
     /// Offer the counters to Prometheus at this address.
     #[arg(long, value_name = "ADDR", hide = true, help_heading = "Running")]
@@ -218,6 +219,10 @@ pub(crate) enum Command {
     Sockets(SocketsArgs),
     /// TCP connections as they are opened, accepted, closed and refused, with their processes.
     Events(EventsArgs),
+    /// Looks sockets up for a capture that may not.
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    #[command(hide = true)]
+    Lookups(crate::lookups::LookupsArgs),
 }
 
 /// How records are written.
@@ -240,17 +245,6 @@ impl From<Format> for sink::Format {
             Format::Table => sink::Format::Table,
         }
     }
-}
-
-/// Whether the program is to confine itself.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Sandbox {
-    /// Where it cannot be done, the program ends.
-    Require,
-    /// As far as it can be done.
-    Auto,
-    /// It is not done.
-    Off,
 }
 
 /// How grave a message is.

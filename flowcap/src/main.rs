@@ -3,12 +3,15 @@
 
 mod args;
 mod conf;
+mod confine;
 mod events;
+mod lookups;
 mod outputs;
 mod owners;
 mod plan;
 mod progress;
 mod run;
+mod sandbox;
 mod sockets;
 
 use std::process::ExitCode;
@@ -43,6 +46,8 @@ fn main() -> ExitCode {
         (Ok(Plan::Meter(plan)), _) => run::meter(*plan),
         (Ok(Plan::Sockets(args)), _) => sockets::sockets(*args),
         (Ok(Plan::Events(args)), _) => events::events(args),
+        #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+        (Ok(Plan::Lookups(args)), _) => lookups::serve(&args),
         (Err(Refusal::NothingToRead), Some(file)) => misconfigured(&Fault::whole(
             &file,
             "nothing to read: it needs 'interface' or 'read', or a flag -i or -r",

@@ -5,7 +5,7 @@ use flowcore::enrich::{Attribution, SocketIndex};
 use flowcore::sink::{self, SightedLines};
 
 #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-pub(crate) use live::{Owners, SOCKETS, ask};
+pub(crate) use live::{Owners, Recording, SOCKETS, ask, index_writer, own_addresses, start};
 #[cfg(not(all(target_os = "linux", feature = "host", feature = "live")))]
 pub(crate) use none::{Owners, ask};
 
@@ -84,14 +84,23 @@ mod live {
         keep: Duration,
         recording: Option<SightedLines>,
     ) -> Result<Option<(Owners, Attribution, Requests)>, Error> {
-        let failed = unreadable(SOCKETS);
-        let netns = NetNamespace::current().map_err(&failed)?.inode();
-        let mut writer =
-            IndexWriter::new(IndexLimits { keep: keep + OUTLIVES, netns, ..IndexLimits::default() });
         let recording = recording.map(|lines| Recording::new(lines, say));
-        if let Some(recording) = recording.clone() {
-            writer.on_leaving(move |socket| recording.write(socket));
-        }
+        let prepare = |writer: &mut IndexWriter| recording.iter().for_each(|recording| recording.of(writer));
+        let (owners, requests, addresses) = start(interfaces, keep, prepare, || Ok(()))?;
+        let attribution = Attribution::live(requests.index(), addresses);
+        Ok(Some((Owners { recording, ..owners }, attribution, requests)))
+    }
+
+    /// Opens all that it takes to ask, then lets the caller give up what is not needed for it, and starts the threads.
+    pub(crate) fn start(
+        interfaces: &[String],
+        keep: Duration,
+        prepare: impl FnOnce(&mut IndexWriter),
+        enter: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(Owners, Requests, LocalAddresses), Error> {
+        let failed = unreadable(SOCKETS);
+        let mut writer = index_writer(keep)?;
+        prepare(&mut writer);
         let sockets = MachineSockets::open().map_err(&failed)?;
         let processes = Processes::open().map_err(&failed)?;
         let addresses = LocalAddresses::new(own_addresses().map_err(&failed)?);
@@ -103,13 +112,19 @@ mod live {
                 Some(Box::new(tap) as Box<dyn Tap>)
             }
         };
+        enter()?;
         let resolver = Resolver::new(sockets, processes, writer, wall_clock);
         let lookups = Lookups::start(resolver, tap, LookupOptions::default()).map_err(&failed)?;
         let requests = lookups.requests();
         let stop = Stop::new();
         let notices = Notices::start(requests.clone(), addresses.clone(), stop.clone()).map_err(&failed)?;
-        let attribution = Attribution::live(requests.index(), addresses);
-        Ok(Some((Owners { lookups, notices, stop, recording }, attribution, requests)))
+        Ok((Owners { lookups, notices, stop, recording: None }, requests, addresses))
+    }
+
+    /// Makes an index for flows that may be silent so long before they are written.
+    pub(crate) fn index_writer(keep: Duration) -> Result<IndexWriter, Error> {
+        let netns = NetNamespace::current().map_err(unreadable(SOCKETS))?.inode();
+        Ok(IndexWriter::new(IndexLimits { keep: keep + OUTLIVES, netns, ..IndexLimits::default() }))
     }
 
     impl Owners {
@@ -160,7 +175,7 @@ mod live {
 
     /// Where sockets are recorded.
     #[derive(Clone)]
-    struct Recording(Arc<Mutex<Recorded>>);
+    pub(crate) struct Recording(Arc<Mutex<Recorded>>);
 
     struct Recorded {
         lines: SightedLines,
@@ -171,8 +186,14 @@ mod live {
     }
 
     impl Recording {
-        fn new(lines: SightedLines, say: fn(&str)) -> Self {
+        pub(crate) fn new(lines: SightedLines, say: fn(&str)) -> Self {
             Recording(Arc::new(Mutex::new(Recorded { lines, say, ended: None })))
+        }
+
+        /// Records what leaves an index.
+        pub(crate) fn of(&self, writer: &mut IndexWriter) {
+            let recording = self.clone();
+            writer.on_leaving(move |socket| recording.write(socket));
         }
 
         /// Writes a socket, until that fails.
@@ -187,7 +208,7 @@ mod live {
         }
 
         /// Ends the file.
-        fn finish(&self) -> Result<(), Error> {
+        pub(crate) fn finish(&self) -> Result<(), Error> {
             let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match recorded.ended.take() {
                 None => recorded.lines.finish(),
@@ -217,7 +238,7 @@ mod live {
     }
 
     /// Returns the addresses that the kernel takes packets for, loopback networks left out.
-    fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    pub(crate) fn own_addresses() -> io::Result<Vec<IpAddr>> {
         let is_whole = |addr: IpAddr, length: u8| length == if addr.is_ipv6() { 128 } else { 32 };
         let own = routes()?.into_iter().filter(|route| {
             route.kind == RouteKind::Local && is_whole(route.destination, route.prefix_length)

@@ -10,9 +10,10 @@ use flowcore::record::Column;
 use flowcore::sink::{Existing, Format};
 use flowcore::table::TableOptions;
 
-use crate::args::{Args, Command, LogLevel, Sandbox, named_twice};
+use crate::args::{Args, Command, LogLevel, named_twice};
 use crate::conf::{Beside, FileKeys, OutputKeys, ServerKeys, is_server};
 use crate::events::EventsArgs;
+use crate::sandbox::Mode;
 use crate::sockets::SocketsArgs;
 
 /// A checked plan.
@@ -26,6 +27,9 @@ pub(crate) enum Plan {
     Sockets(Box<SocketsArgs>),
     /// Follows connections.
     Events(EventsArgs),
+    /// Looks sockets up for another process.
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    Lookups(crate::lookups::LookupsArgs),
 }
 
 /// What a meter is to read, how, and where its records go.
@@ -80,7 +84,7 @@ pub(crate) struct Running {
     /// The user to become.
     pub(crate) user: Option<String>,
     /// Whether it is to confine itself; `None` leaves it to the rights it has.
-    pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) sandbox: Option<Mode>,
     /// Where its counters are offered.
     pub(crate) metrics: Option<SocketAddr>,
     /// What is logged.
@@ -167,6 +171,8 @@ impl Plan {
         match args.command {
             Some(Command::Sockets(sockets)) => return Ok(Plan::Sockets(Box::new(sockets))),
             Some(Command::Events(events)) => return Ok(Plan::Events(events)),
+            #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+            Some(Command::Lookups(lookups)) => return Ok(Plan::Lookups(lookups)),
             None => {}
         }
         if !args.words.is_empty() {
@@ -262,12 +268,10 @@ impl MeterPlan {
 
     /// Names a setting that is understood, but does nothing in this version.
     pub(crate) fn unbuilt(&self) -> Option<&'static str> {
-        let Running { user, sandbox, metrics, log_level } = &self.running;
+        let Running { metrics, log_level, .. } = &self.running;
         let settings = [
             (self.watched.is_some(), "[sockets]"),
             (self.followed.is_some(), "[events]"),
-            (user.is_some(), "user"),
-            (sandbox.is_some_and(|sandbox| sandbox != Sandbox::Off), "sandbox"),
             (metrics.is_some(), "metrics"),
             (log_level.is_some(), "log_level"),
         ];

@@ -10,6 +10,8 @@ use flowcore::sink::{self, Filtered, SightedLines};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::confine::Confinement;
+use crate::lookups::{self, Asking};
 use crate::owners;
 use crate::plan::{Input, Live, MeterPlan, Owners};
 use crate::progress::{Bar, counted, grouped};
@@ -42,17 +44,29 @@ pub(crate) mod exit {
 pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
     let (quiet, files) = (plan.quiet, matches!(plan.input, Input::Files(_)));
     let bar_wanted = files && !quiet && !(writes_to_stdout(&plan) && io::stdout().is_terminal());
-    match start(plan) {
-        Ok(Started { source, total_bytes, meter, owners }) => {
+    let started = Confinement::of(&plan).and_then(|inside| Ok((start(plan, &inside)?, inside)));
+    match started {
+        Ok((Started { source, total_bytes, meter, mut owners }, inside)) => {
+            let signals = match Signals::new([SIGINT, SIGTERM]) {
+                Ok(signals) => signals,
+                Err(error) => return no_signals(&error),
+            };
+            if let Err(refusal) = inside.enter() {
+                say(&format!("flowcap: {refusal}"));
+                return exit::NO_PERMISSION.into();
+            }
             let stop = Stop::new();
-            if let Err(error) = stop_on_signals(stop.clone()) {
-                say(&format!("flowcap: signals: {error}"));
+            if let Err(error) = owners.as_mut().map_or(Ok(()), Asking::start) {
+                say(&format!("flowcap: cannot start a thread: {error}"));
                 return exit::INTERNAL.into();
+            }
+            if let Err(error) = stop_on(signals, stop.clone()) {
+                return no_signals(&error);
             }
             let bar = bar_wanted.then(|| Bar::show(meter.progress(), total_bytes));
             let mut summary = meter.run(source, &stop);
             drop(bar);
-            if let Some(Err(error)) = owners.map(owners::Owners::finish) {
+            if let Some(Err(error)) = owners.map(Asking::finish) {
                 match &summary.failure {
                     Some(failure) if !is_closed_stdout(failure) => say(&describe(&error)),
                     _ => summary.failure = Some(error),
@@ -127,11 +141,11 @@ struct Started {
     total_bytes: Option<u64>,
     meter: Meter,
     /// What asks for the owners of flows meanwhile.
-    owners: Option<owners::Owners>,
+    owners: Option<Asking>,
 }
 
 /// Opens all inputs, then all outputs.
-fn start(plan: MeterPlan) -> Result<Started, Error> {
+fn start(plan: MeterPlan, inside: &Confinement) -> Result<Started, Error> {
     if let Some(setting) = plan.unbuilt() {
         return Err(Error::Option(format!("{setting}: this version cannot do that")));
     }
@@ -142,7 +156,7 @@ fn start(plan: MeterPlan) -> Result<Started, Error> {
         // Before the capture, which may hold packets as soon as it is open.
         (Owners::Machine { record }, Input::Live(live)) => {
             let lines = record.as_deref().map(|file| SightedLines::open(file, plan.existing)).transpose()?;
-            match owners::ask(&live.interfaces, plan.table.idle.largest(), lines) {
+            match lookups::ask(&live.interfaces, plan.table.idle.largest(), lines, inside) {
                 Ok(Some((asking, attribution, requests))) => {
                     builder = builder.attribution(attribution).lookups(requests);
                     owners = Some(asking);
@@ -227,7 +241,10 @@ fn writes_to_stdout(plan: &MeterPlan) -> bool {
 
 /// Asks the meter to stop at the first SIGINT or SIGTERM; the second ends the process at once.
 pub(crate) fn stop_on_signals(stop: Stop) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    stop_on(Signals::new([SIGINT, SIGTERM])?, stop)
+}
+
+fn stop_on(mut signals: Signals, stop: Stop) -> io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let mut signals = signals.forever();
         signals.next();
@@ -237,6 +254,11 @@ pub(crate) fn stop_on_signals(stop: Stop) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+fn no_signals(error: &io::Error) -> ExitCode {
+    say(&format!("flowcap: signals: {error}"));
+    exit::INTERNAL.into()
 }
 
 /// Says how a run went and returns its exit code.

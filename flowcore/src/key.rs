@@ -3,10 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An address, and a port where the protocol has ports and the packet showed them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The IP address.
     pub addr: IpAddr,
@@ -351,6 +351,15 @@ impl TunnelKey {
 impl Serialize for Proto {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Proto {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let keyword = KEYWORDS.iter().find(|(_, keyword)| *keyword == text).map(|(number, _)| *number);
+        let number = keyword.map_or_else(|| text.parse().map_err(serde::de::Error::custom), Ok);
+        number.map(Proto)
     }
 }
 

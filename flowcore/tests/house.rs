@@ -42,6 +42,17 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("serde", &["time", "key", "field", "error", "packet", "l7", "host", "record", "sink", "ship"]),
 ];
 
+/// Which file of flowcap names which of the packages that its sandbox is made of.
+const SANDBOX: &[(&str, &str)] = &[
+    // Users, capabilities, limits: calls of the kernel that act on one thread, which the C library's do not.
+    ("rustix", "sandbox/privileges.rs"),
+    // Files, ports and signals.
+    ("landlock", "sandbox/files.rs"),
+    // System calls, and their numbers.
+    ("seccompiler", "sandbox/calls.rs"),
+    ("libc", "sandbox/calls.rs"),
+];
+
 /// A source file of flowcore: its path below src, and its text without comments and tests.
 struct Source {
     path: String,
@@ -159,6 +170,18 @@ fn the_command_names_only_its_packages_and_the_library() {
         let code = without_comments(&fs::read_to_string(&path).unwrap());
         for package in ["pcap", "etherparse", "dns_parser", "crossbeam_channel", "hashbrown", "serde_json"] {
             assert!(!names(&code, package), "{} names {package}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_forbids_something_is_named_in_one_file() {
+    let command = root().join("../flowcap/src");
+    for path in files(&command) {
+        let code = without_comments(&fs::read_to_string(&path).unwrap());
+        for (package, file) in SANDBOX {
+            let at_home = path.ends_with(file);
+            assert_eq!(names(&code, package), at_home, "{} and {package}", path.display());
         }
     }
 }

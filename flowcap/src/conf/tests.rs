@@ -3,7 +3,8 @@ use std::io::Write;
 
 use super::outputs::Words;
 use super::*;
-use crate::args::{LogLevel, Sandbox};
+use crate::args::LogLevel;
+use crate::sandbox::Mode;
 use crate::plan::{Input, MeterPlan, Plan, Refusal};
 
 /// A configuration file, and flags beside it.
@@ -53,7 +54,7 @@ fn the_words_of_the_flags() {
     typed.filter = Some("not port 22".into());
     typed.config.clone_from(&args.config);
     assert_eq!(format!("{args:?}"), format!("{typed:?}"));
-    assert_eq!((args.sandbox, args.log_level), (Some(Sandbox::Auto), Some(LogLevel::Warn)));
+    assert_eq!((args.sandbox, args.log_level), (Some(Mode::Auto), Some(LogLevel::Warn)));
 }
 
 #[test]

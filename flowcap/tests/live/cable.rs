@@ -153,6 +153,11 @@ pub struct Finished {
 }
 
 impl Program {
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until `condition` holds; panics if the program ends before, or never gets there.
     pub fn wait_until(&mut self, what: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();

@@ -24,6 +24,14 @@ impl LocalAddresses {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
+    /// Returns all of them, in order, but for those of loopback.
+    pub fn list(&self) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> =
+            self.0.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
     /// Tells whether an address is this machine's.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::news::Told;
 use super::sighting::{self, Entry, Sighting, Tuple};
 use crate::host::{Owner, Query, Socket};
-use crate::record::{SightedAs, SightedSocket};
+use crate::record::{SightedAs, SightedSocket, SocketNews};
 use crate::time::Timestamp;
 
 /// How much an index holds, and how long.
@@ -128,6 +129,7 @@ pub struct IndexWriter {
     /// All sockets at tuples, each once: (when to look whether it may go, where, number).
     held: VecDeque<(Timestamp, Tuple, u64)>,
     leaving: Option<Leaving>,
+    pub(super) told: Option<Told>,
 }
 
 impl IndexWriter {
@@ -149,6 +151,7 @@ impl IndexWriter {
             dead: VecDeque::new(),
             held: VecDeque::new(),
             leaving: None,
+            told: None,
         }
     }
 
@@ -179,6 +182,10 @@ impl IndexWriter {
         now: Timestamp,
         owner: Option<Owner>,
     ) {
+        self.tell(|| {
+            let (query, socket, owner) = (*query, socket.clone(), owner.clone());
+            SocketNews::Answered { query, socket, is, asked, now, owner }
+        });
         let tuple = Tuple::of_query(self.index.home(), query);
         let Some(socket) = self.sighting(socket, now, owner) else { return };
         self.put(tuple, is, Some((asked, now)), now, socket);
@@ -201,6 +208,10 @@ impl IndexWriter {
         now: Timestamp,
         owner: Option<Owner>,
     ) {
+        self.tell(|| {
+            let (query, listener, owner) = (*query, listener.clone(), owner.clone());
+            SocketNews::StandsBy { query, listener, asked, now, owner }
+        });
         let tuple = Tuple::of_query(self.index.home(), query);
         // Its owner is that of this connection only: it may be one of several listeners.
         let number = sighting::number(listener) | sighting::STANDS_BY;
@@ -211,6 +222,7 @@ impl IndexWriter {
 
     /// Takes a socket that is there now, whoever it may answer for.
     pub(super) fn seen(&mut self, socket: &Socket, now: Timestamp, owner: Option<Owner>) {
+        self.tell(|| SocketNews::Seen { socket: socket.clone(), now, owner: owner.clone() });
         let Some(tuple) = Tuple::of_socket(self.index.home(), socket) else { return };
         let Some(is) = sighting::relation(&tuple, socket) else { return };
         let Some(socket) = self.sighting(socket, now, owner) else { return };
@@ -219,12 +231,14 @@ impl IndexWriter {
 
     /// Takes the answer that no socket answers for a tuple.
     pub(super) fn none_answers(&mut self, query: &Query, now: Timestamp) {
+        self.tell(|| SocketNews::NobodyAnswers { query: *query, now });
         let tuple = Tuple::of_query(self.index.home(), query);
         self.replace(&tuple, 0, now, now);
     }
 
     /// Takes the end of a socket, also of one that was never seen.
     pub fn closed(&mut self, socket: &Socket, at: Timestamp, now: Timestamp) {
+        self.tell(|| SocketNews::Closed { socket: socket.clone(), at, now });
         let Some(tuple) = Tuple::of_socket(self.index.home(), socket) else { return };
         let number = sighting::number(socket);
         if let Some(known) = self.known.get(&number).cloned() {
@@ -244,6 +258,7 @@ impl IndexWriter {
 
     /// Ends the sockets that were not seen since a time: everything that lives was seen.
     pub(super) fn end_unseen(&mut self, since: Timestamp, now: Timestamp) {
+        self.tell(|| SocketNews::EndUnseen { since, now });
         let unseen = self.known.values().filter(|known| known.to().is_none() && known.seen() < since);
         for known in unseen.cloned().collect::<Vec<_>>() {
             known.is_absent(now);
@@ -267,6 +282,7 @@ impl IndexWriter {
 
     /// Lets go what has been dead for long enough.
     pub fn expire(&mut self, now: Timestamp) {
+        self.tell(|| SocketNews::Expire { now });
         while let Some(&(noticed, tuple, number)) = self.dead.front()
             && noticed.saturating_add_nanos(self.keep) <= now
         {

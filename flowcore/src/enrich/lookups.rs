@@ -12,7 +12,7 @@ use super::index::SocketIndex;
 use super::resolver::{Answer, Resolver};
 use crate::error::Error;
 use crate::host::{ProcessTable, Query, Socket, SocketTable};
-use crate::record::AttributionStats;
+use crate::record::{AttributionStats, SocketNews};
 use crate::time::Timestamp;
 
 /// What can be set about lookups.
@@ -135,6 +135,20 @@ impl Drop for Lookups {
 }
 
 impl Requests {
+    /// Makes what counts for a machine that another process asks; nothing can be asked for here.
+    pub fn elsewhere(index: SocketIndex) -> Self {
+        Requests { queue: mpsc::sync_channel(0).0, index, counts: Arc::default() }
+    }
+
+    /// Takes over what was counted elsewhere.
+    pub fn counted(&self, news: &SocketNews) {
+        let SocketNews::Counted { lookups, dropped, lost, failed } = news else { return };
+        let Counts { lookups: a, dropped: b, lost: c, failed: d } = &*self.counts;
+        for (counter, value) in [(a, lookups), (b, dropped), (c, lost), (d, failed)] {
+            counter.store(*value, Ordering::Relaxed);
+        }
+    }
+
     /// Asks for the socket at one end of a flow; `packet` is the time of the packet that asks.
     pub fn ask(&self, query: Query, packet: Timestamp) {
         if self.queue.try_send(Request::Find(query, packet)).is_err() {

@@ -18,6 +18,7 @@ mod attribution;
 mod index;
 mod lookups;
 mod matching;
+mod news;
 mod resolver;
 mod sighting;
 #[cfg(test)]

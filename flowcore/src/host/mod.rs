@@ -11,6 +11,8 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::key::{Endpoint, Proto};
 use crate::time::Timestamp;
 
@@ -20,7 +22,7 @@ mod linux;
 pub use linux::*;
 
 /// What a socket speaks; the IP version is that of its local address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum SocketKind {
     /// TCP.
     Tcp,
@@ -37,7 +39,7 @@ pub enum SocketKind {
 }
 
 /// The state of a socket; the words of RFC 9293 for TCP, and `ss`'s for others.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum SocketState {
     /// A connection; also a UDP or raw socket that is connected.
     Established,
@@ -64,7 +66,7 @@ pub enum SocketState {
 }
 
 /// A socket as the kernel described it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Socket {
     /// What it speaks.
     pub kind: SocketKind,
@@ -90,7 +92,7 @@ pub struct Socket {
 }
 
 /// A process, as it was when it was looked at.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Process {
     /// Process id.
     pub pid: u32,
@@ -115,7 +117,7 @@ pub struct Process {
 }
 
 /// Users, groups and capabilities of a process.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Credentials {
     /// Real user.
     pub uid: u32,
@@ -136,7 +138,7 @@ pub struct Credentials {
 }
 
 /// Which process owns a socket, or why none is named.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Owner {
     /// A process, and how many hold the socket with it (1 = it alone).
     Process {
@@ -161,7 +163,7 @@ pub enum Owner {
 }
 
 /// What a flow's end is asked for: the addresses as this end sees them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Query {
     /// TCP, UDP or UDP-Lite.
     pub proto: Proto,

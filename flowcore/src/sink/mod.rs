@@ -17,6 +17,7 @@ mod json;
 mod jsonl;
 mod line;
 mod log;
+mod news;
 mod output;
 mod people;
 mod read;
@@ -38,6 +39,7 @@ use output::Output;
 
 pub use filtered::Filtered;
 pub use host::{HostRecords, open_host};
+pub use news::{NewsWriter, read_news};
 pub use read::read_sockets;
 pub use sighted::{SightedLines, read_sighted};
 

@@ -2,6 +2,7 @@
 
 mod index;
 mod matching;
+mod news;
 mod resolver;
 mod windows;
 

@@ -1,0 +1,88 @@
+//! What a meter's plan needs while it runs, and the entry into a sandbox that leaves it that much.
+
+use flowcore::Error;
+
+use crate::plan::{Input, MeterPlan, Owners};
+use crate::run::say;
+use crate::sandbox::{Folder, Mode, Profile, Refusal, Role, User, enter};
+
+/// The sandbox that a plan asks for.
+pub(crate) struct Confinement {
+    profile: Profile,
+    mode: Mode,
+    quiet: bool,
+}
+
+impl Confinement {
+    /// Works out what a plan needs. Call this before outputs are opened: what is no regular file then needs no folder.
+    ///
+    /// # Errors
+    /// When there is no such user as -Z names.
+    pub(crate) fn of(plan: &MeterPlan) -> Result<Self, Error> {
+        let role = match plan.input {
+            Input::Files(_) => Role::Replay,
+            Input::Live(_) => Role::Capture,
+        };
+        let recorded = match &plan.owners {
+            Owners::Machine { record } => record.as_deref(),
+            Owners::Unknown | Owners::Recorded(_) => None,
+        };
+        let outputs = plan.all_outputs().map(|output| output.destination.as_str());
+        let outputs =
+            outputs.chain(plan.stats.iter().map(|stats| stats.destination.as_str())).chain(recorded);
+        let lives = role == Role::Capture;
+        Ok(Confinement {
+            profile: Profile {
+                role,
+                user: plan.running.user.as_deref().map(find).transpose()?,
+                folders: outputs.filter_map(|to| Folder::of_output(to, lives)).collect(),
+            },
+            mode: plan.running.sandbox.unwrap_or_else(Mode::default_here),
+            quiet: plan.quiet,
+        })
+    }
+
+    /// Confines a process that is for one thing only, and says nothing.
+    ///
+    /// # Errors
+    /// When there is no such user.
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    pub(crate) fn of_role(role: Role, user: Option<&str>, mode: Mode) -> Result<Self, Error> {
+        let profile = Profile { role, user: user.map(find).transpose()?, folders: Vec::new() };
+        Ok(Confinement { profile, mode, quiet: true })
+    }
+
+    /// Tells whether the process is another one inside.
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    pub(crate) fn changes_anything(&self) -> bool {
+        self.mode != Mode::Off || self.profile.user.is_some()
+    }
+
+    /// Returns what becomes of a sandbox that cannot be had.
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Returns the user to become, as it was named.
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.profile.user.as_ref().map(|user| user.name.as_str())
+    }
+
+    /// Enters, and says what holds.
+    ///
+    /// # Errors
+    /// When the user cannot be changed, or a sandbox is required and cannot be had.
+    pub(crate) fn enter(&self) -> Result<(), Refusal> {
+        let state = enter(&self.profile, self.mode)?;
+        if !self.quiet {
+            say(&format!("flowcap: {state}"));
+        }
+        Ok(())
+    }
+}
+
+fn find(name: &str) -> Result<User, Error> {
+    User::find(name).map_err(|error| Error::Option(format!("-Z {name}: {error}")))
+}

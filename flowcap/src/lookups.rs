@@ -1,0 +1,281 @@
+//! Who asks for owners: threads of this process, or, where there is a sandbox, a process beside it.
+//!
+//! The process that takes packets apart may then look into no other one. The process beside it can: it reads the
+//! headers of packets that open flows, asks the kernel, and tells what it finds through a pipe. It is told nothing; it
+//! ends when its standard input does.
+
+use std::time::Duration;
+
+use flowcore::Error;
+use flowcore::enrich::{Attribution, Requests};
+use flowcore::sink::SightedLines;
+
+use crate::confine::Confinement;
+use crate::owners::{self, Owners};
+
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+pub(crate) use beside::{LookupsArgs, serve};
+
+/// What asks for owners while flows are captured.
+pub(crate) enum Asking {
+    /// Threads of this process.
+    Here(Owners),
+    /// A process of its own.
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    Beside(Box<beside::Beside>),
+}
+
+impl Asking {
+    /// Begins to take in what a process beside this one finds; this is a thread that has to be inside the sandbox.
+    pub(crate) fn start(&mut self) -> std::io::Result<()> {
+        match self {
+            Asking::Here(_) => Ok(()),
+            #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+            Asking::Beside(beside) => beside.start(),
+        }
+    }
+
+    /// Stops asking, and ends the recording.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        match self {
+            Asking::Here(owners) => owners.finish(),
+            #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+            Asking::Beside(beside) => beside.finish(),
+        }
+    }
+}
+
+/// Starts to ask for the sockets of flows on these interfaces, as [`owners::ask`] does.
+pub(crate) fn ask(
+    interfaces: &[String],
+    keep: Duration,
+    recording: Option<SightedLines>,
+    confinement: &Confinement,
+) -> Result<Option<(Asking, Attribution, Requests)>, Error> {
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    if confinement.changes_anything() {
+        return beside::ask(interfaces, keep, recording, confinement).map(Some);
+    }
+    let _ = confinement;
+    let asked = owners::ask(interfaces, keep, recording)?;
+    Ok(asked.map(|(owners, attribution, requests)| (Asking::Here(owners), attribution, requests)))
+}
+
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+mod beside {
+    use std::fs::File;
+    use std::io::{self, BufReader, ErrorKind, Read};
+    use std::os::fd::AsFd;
+    use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::thread::{self, JoinHandle};
+
+    use clap::Args;
+    use flowcore::enrich::{IndexWriter, LocalAddresses};
+    use flowcore::record::SocketNews;
+    use flowcore::sink::{NewsWriter, read_news};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
+    use super::*;
+    use crate::owners::{Recording, SOCKETS, index_writer, own_addresses};
+    use crate::run::{exit, say, unreadable};
+    use crate::sandbox::{Mode, Role};
+
+    /// Looks sockets up for another process; no subcommand for people.
+    #[derive(Args, Clone, Debug)]
+    pub(crate) struct LookupsArgs {
+        #[arg(long)]
+        interface: Vec<String>,
+        /// Seconds that a flow may be silent.
+        #[arg(long)]
+        keep: u64,
+        #[arg(long)]
+        user: Option<String>,
+        #[arg(long, value_enum)]
+        sandbox: Mode,
+    }
+
+    /// The process, and what takes in what it finds.
+    pub(crate) struct Beside {
+        child: Child,
+        /// Until the thread has started.
+        waiting: Option<(BufReader<ChildStdout>, Following)>,
+        thread: Option<JoinHandle<()>>,
+        recording: Option<Recording>,
+    }
+
+    struct Following {
+        writer: IndexWriter,
+        addresses: LocalAddresses,
+        requests: Requests,
+    }
+
+    pub(super) fn ask(
+        interfaces: &[String],
+        keep: Duration,
+        recording: Option<SightedLines>,
+        confinement: &Confinement,
+    ) -> Result<(Asking, Attribution, Requests), Error> {
+        let mut writer = index_writer(keep)?;
+        let recording = recording.map(|lines| Recording::new(lines, say));
+        recording.iter().for_each(|recording| recording.of(&mut writer));
+        let addresses = LocalAddresses::new(own_addresses().map_err(unreadable(SOCKETS))?);
+        let mut child = spawn(interfaces, keep, confinement).map_err(unreadable(PROCESS))?;
+        let Some(from) = child.stdout.take() else {
+            return Err(Error::Internal("a process without output".into()));
+        };
+        let mut from = BufReader::new(from);
+        match read_news(&mut from).map_err(unreadable(PROCESS))? {
+            Some(SocketNews::Ready) => {}
+            Some(SocketNews::Failed { what, hint: Some(hint) }) => {
+                return Err(Error::Permission { what, hint });
+            }
+            Some(SocketNews::Failed { what, .. }) => return Err(unreadable(PROCESS)(io::Error::other(what))),
+            _ => return Err(unreadable(PROCESS)(io::Error::other("it has ended"))),
+        }
+        let requests = Requests::elsewhere(writer.index());
+        let attribution = Attribution::live(writer.index(), addresses.clone());
+        let following = Following { writer, addresses, requests: requests.clone() };
+        let beside = Beside { child, waiting: Some((from, following)), thread: None, recording };
+        Ok((Asking::Beside(Box::new(beside)), attribution, requests))
+    }
+
+    /// Starts this program anew, with pipes to it and from it.
+    fn spawn(interfaces: &[String], keep: Duration, confinement: &Confinement) -> io::Result<Child> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["lookups", "--keep", &keep.as_secs().saturating_add(1).to_string()]);
+        command.args(["--sandbox", word(confinement.mode())]);
+        interfaces.iter().for_each(|interface| _ = command.arg(format!("--interface={interface}")));
+        confinement.user().iter().for_each(|user| _ = command.arg(format!("--user={user}")));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+    }
+
+    /// Returns the word for --sandbox.
+    fn word(mode: Mode) -> &'static str {
+        match mode {
+            Mode::Require => "require",
+            Mode::Auto => "auto",
+            Mode::Off => "off",
+        }
+    }
+
+    impl Beside {
+        pub(super) fn start(&mut self) -> io::Result<()> {
+            let Some((from, following)) = self.waiting.take() else { return Ok(()) };
+            let thread = thread::Builder::new().name("owners".into()).spawn(move || following.run(from))?;
+            self.thread = Some(thread);
+            Ok(())
+        }
+
+        pub(super) fn finish(mut self: Box<Self>) -> Result<(), Error> {
+            drop(self.child.stdin.take());
+            let followed = self.thread.take().map(JoinHandle::join);
+            let ended = self.child.wait().map_err(unreadable(PROCESS))?;
+            if !ended.success() || matches!(followed, Some(Err(_))) {
+                return Err(Error::Internal(format!("{PROCESS}: {ended}; owners are missing since then")));
+            }
+            self.recording.map_or(Ok(()), |recording| recording.finish())
+        }
+    }
+
+    impl Following {
+        fn run(mut self, mut from: BufReader<ChildStdout>) {
+            loop {
+                match read_news(&mut from) {
+                    Ok(Some(SocketNews::Addresses(addresses))) => self.addresses.replace(addresses),
+                    Ok(Some(counted @ SocketNews::Counted { .. })) => self.requests.counted(&counted),
+                    Ok(Some(news)) => self.writer.follow(news),
+                    Ok(None) => break,
+                    Err(error) => {
+                        say(&format!("flowcap: {PROCESS}: {error}"));
+                        break;
+                    }
+                }
+            }
+            self.writer.finish();
+        }
+    }
+
+    /// Looks sockets up until standard input ends.
+    pub(crate) fn serve(args: &LookupsArgs) -> ExitCode {
+        let stdout = io::stdout().as_fd().try_clone_to_owned();
+        let Ok(stdout) = stdout else { return exit::INTERNAL.into() };
+        let news = News(Arc::new(Mutex::new(NewsWriter::new(File::from(stdout)))));
+        match args.serve(&news) {
+            Ok(()) => exit::DONE.into(),
+            Err(Error::Permission { what, hint }) => {
+                news.tell(&SocketNews::Failed { what, hint: Some(hint) });
+                exit::NO_PERMISSION.into()
+            }
+            Err(error) => {
+                news.tell(&SocketNews::Failed { what: error.to_string(), hint: None });
+                exit::INTERNAL.into()
+            }
+        }
+    }
+
+    impl LookupsArgs {
+        fn serve(&self, news: &News) -> Result<(), Error> {
+            // A signal to the whole group is for the other process, which then ends this one's input.
+            for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
+                signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))
+                    .map_err(unreadable("signals"))?;
+            }
+            let confinement = Confinement::of_role(Role::Lookups, self.user.as_deref(), self.sandbox)?;
+            let told = news.clone();
+            let prepare = move |writer: &mut IndexWriter| writer.on_news(move |news| told.tell(&news));
+            let enter = || {
+                let refused = |refusal| Error::Option(format!("{refusal}"));
+                confinement.enter().map_err(refused)?;
+                news.tell(&SocketNews::Ready);
+                Ok(())
+            };
+            let keep = Duration::from_secs(self.keep);
+            let (owners, requests, addresses) = owners::start(&self.interface, keep, prepare, enter)?;
+            let (here, ended) = channel::<()>();
+            let until_end = move || {
+                while !matches!(io::stdin().read(&mut [0]), Ok(0)) {}
+                drop(here);
+            };
+            let waits = thread::Builder::new().name("parent".into()).spawn(until_end);
+            waits.map_err(unreadable("a thread"))?;
+            let mut known = Vec::new();
+            loop {
+                news.tell(&requests.news());
+                let addresses = addresses.list();
+                if addresses != known {
+                    news.tell(&SocketNews::Addresses(addresses.clone()));
+                    known = addresses;
+                }
+                if ended.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+            owners.finish()?;
+            news.tell(&requests.news());
+            Ok(())
+        }
+    }
+
+    /// The way to the other process, for all threads.
+    #[derive(Clone)]
+    struct News(Arc<Mutex<NewsWriter<File>>>);
+
+    impl News {
+        /// Tells, as long as there is somebody to tell: without, standard input ends as well.
+        fn tell(&self, news: &SocketNews) {
+            let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = writer.write(news)
+                && error.kind() != ErrorKind::BrokenPipe
+            {
+                say(&format!("flowcap: {PROCESS}: {error}"));
+            }
+        }
+    }
+
+    const PROCESS: &str = "the process that looks up sockets";
+    /// How often counters and addresses are told.
+    const TICK: Duration = Duration::from_secs(1);
+}

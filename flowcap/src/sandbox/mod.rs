@@ -1,0 +1,286 @@
+//! Giving up what is not needed, before the first byte of a packet is read (faults.md, "Privileges and sandbox").
+//!
+//! All that is opened by name is open by now, but for what has to be opened again. What follows is done by the one
+//! thread that there is, in this order; threads that start later inherit it: no core dumps; groups, gid, uid and
+//! capabilities; no new privileges; Landlock for files, ports, signals and abstract sockets; seccomp for system calls.
+#![forbid(unsafe_code)]
+
+#[cfg(target_os = "linux")]
+pub(crate) mod calls;
+#[cfg(target_os = "linux")]
+mod files;
+#[cfg(target_os = "linux")]
+mod privileges;
+mod users;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub(crate) use users::User;
+
+/// What becomes of a sandbox that cannot be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// The program ends; this is the default as root.
+    Require,
+    /// What is possible is done, and what is not is said; this is the default for all others.
+    Auto,
+    /// There is none; -Z still holds.
+    Off,
+}
+
+/// What a process is for, which says what it may ask of the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    /// Reads files that are open already: no sockets, no capabilities.
+    Replay,
+    /// Reads packets of interfaces, and opens those again that went away: packet sockets, CAP_NET_RAW.
+    Capture,
+    /// Asks who owns sockets: netlink, the processes of others; CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_NET_RAW.
+    ///
+    /// Landlock would hide all other processes from it, so that it has none.
+    Lookups,
+}
+
+/// What a process keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    /// What it is for.
+    pub(crate) role: Role,
+    /// Whom it becomes.
+    pub(crate) user: Option<User>,
+    /// Where it may create, rename and delete files.
+    pub(crate) folders: Vec<Folder>,
+}
+
+/// A folder that is written to later.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// The folder above it, under which it can be made again.
+    parent: Option<PathBuf>,
+    /// Without this, the run would fail in the end.
+    must_be_writable: bool,
+}
+
+/// What was given up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct State {
+    user: Option<String>,
+    capabilities: Vec<String>,
+    landlock: Option<i32>,
+    seccomp: bool,
+    missing: Vec<String>,
+}
+
+/// Why the program cannot go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Refusal {
+    /// What was to be done.
+    pub(crate) what: String,
+    /// What is missing, or what helps.
+    pub(crate) hint: String,
+}
+
+impl Mode {
+    /// Returns the mode that holds where none was asked for.
+    pub(crate) fn default_here() -> Self {
+        #[cfg(target_os = "linux")]
+        if privileges::is_root() {
+            return Mode::Require;
+        }
+        Mode::Auto
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.hint)
+    }
+}
+
+impl Folder {
+    /// Makes the folder of an output; none for standard output and for what is no regular file.
+    ///
+    /// An output that `lives` on may find its folder deleted one day, and makes it again. What lies above the current
+    /// folder is not held for that.
+    pub(crate) fn of_output(destination: &str, lives: bool) -> Option<Self> {
+        if destination == "-" || std::fs::metadata(destination).is_ok_and(|there| !there.is_file()) {
+            return None;
+        }
+        // Up to the first part of the name that time fills in.
+        let fixed = match destination.split_once('%') {
+            Some((fixed, _)) => &fixed[..fixed.rfind('/').map_or(0, |slash| slash + 1)],
+            None => destination,
+        };
+        let folder = match fixed {
+            "" => Path::new("."),
+            _ if fixed.ends_with('/') => Path::new(fixed),
+            _ => parent(Path::new(fixed))?,
+        };
+        let above = if folder.file_name().is_some() { parent(folder) } else { None };
+        Some(Folder {
+            path: folder.to_owned(),
+            parent: above.filter(|_| lives).map(Path::to_owned),
+            must_be_writable: destination.contains('%')
+                || [".gz", ".zst"].iter().any(|end| destination.ends_with(end)),
+        })
+    }
+}
+
+/// Tells whether files may be made beneath a folder later: everything, and devices, would lie beneath some.
+fn may_be_held(folder: &Path) -> bool {
+    let Ok(folder) = std::fs::canonicalize(folder) else { return false };
+    let is_special = ["/dev", "/proc", "/sys"].iter().any(|special| folder.starts_with(special));
+    folder != Path::new("/") && (!is_special || folder.starts_with("/dev/shm"))
+}
+
+/// Enters the sandbox; the calling thread must be the only one.
+///
+/// # Errors
+/// [`Refusal`] if the user cannot be changed or capabilities stay, in any mode, and if anything else is missing with
+/// [`Mode::Require`].
+#[cfg(target_os = "linux")]
+pub(crate) fn enter(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
+    let mut state = State::default();
+    if mode == Mode::Off {
+        if let Some(user) = &profile.user {
+            privileges::become_user(user)?;
+            state.user = Some(user.name.clone());
+        }
+        return Ok(state);
+    }
+    privileges::no_core_dumps()?;
+    if let Some(user) = &profile.user {
+        privileges::become_user(user)?;
+        state.user = Some(user.name.clone());
+    }
+    state.capabilities = privileges::keep_only(profile.role)?;
+    privileges::no_new_privileges()?;
+    // A change of user makes a process dumpable on systems that are set up so.
+    privileges::no_core_dumps()?;
+    for folder in profile.folders.iter().filter(|folder| folder.must_be_writable) {
+        if !may_be_held(&folder.path) {
+            return Err(Refusal {
+                what: format!("{}: files are not renamed there in a sandbox", folder.path.display()),
+                hint: "name a folder for outputs, or --sandbox off".to_owned(),
+            });
+        }
+        privileges::must_be_writable(&folder.path, profile.user.as_ref())?;
+    }
+    if profile.role != Role::Lookups {
+        match files::restrict(profile) {
+            Ok(abi) => state.landlock = Some(abi),
+            Err(why) => state.missing.push(why),
+        }
+    }
+    match calls::restrict(profile.role) {
+        Ok(()) => state.seccomp = true,
+        Err(why) => state.missing.push(why),
+    }
+    state.or_refused(mode)
+}
+
+/// Enters the sandbox: this system has none.
+///
+/// # Errors
+/// [`Refusal`] with [`Mode::Require`], and if another user is asked for.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn enter(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
+    if let Some(user) = &profile.user {
+        return Err(Refusal { what: format!("-Z {}", user.name), hint: "only Linux has it".to_owned() });
+    }
+    let missing =
+        if mode == Mode::Off { Vec::new() } else { vec!["a sandbox: only Linux has one".to_owned()] };
+    State { missing, ..State::default() }.or_refused(mode)
+}
+
+impl State {
+    fn or_refused(self, mode: Mode) -> Result<State, Refusal> {
+        if mode != Mode::Require || self.missing.is_empty() {
+            return Ok(self);
+        }
+        Err(Refusal {
+            what: format!("--sandbox require: {}", self.missing.join("; ")),
+            hint: "--sandbox auto goes on without".to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<String> = self.user.iter().map(|user| format!("user {user}")).collect();
+        let landlock = self.landlock.map(|abi| format!("Landlock {abi}"));
+        if landlock.is_none() && !self.seccomp && self.missing.is_empty() {
+            parts.push("off".to_owned());
+        } else {
+            parts.extend(landlock);
+            parts.extend(self.seccomp.then(|| "seccomp".to_owned()));
+            let kept =
+                if self.capabilities.is_empty() { "none".to_owned() } else { self.capabilities.join(" ") };
+            parts.push(format!("capabilities: {kept}"));
+            parts.extend(self.missing.iter().map(|what| format!("missing: {what}")));
+        }
+        write!(f, "sandbox: {}", parts.join(", "))
+    }
+}
+
+/// Returns the folder that a path is in, as a path that can be opened.
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(destination: &str, lives: bool) -> Option<(String, Option<String>, bool)> {
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let folder = Folder::of_output(destination, lives)?;
+        Some((text(folder.path), folder.parent.map(text), folder.must_be_writable))
+    }
+
+    fn made(path: &str, parent: Option<&str>, must: bool) -> Option<(String, Option<String>, bool)> {
+        Some((path.to_owned(), parent.map(str::to_owned), must))
+    }
+
+    #[test]
+    fn the_folders_of_outputs() {
+        assert_eq!(folder("-", true), None);
+        assert_eq!(folder("/dev/null", true), None);
+        assert_eq!(folder("flows.jsonl", true), made(".", None, false));
+        assert_eq!(folder("a/flows.jsonl.zst", true), made("a", Some("."), true));
+        assert_eq!(folder("/no/log/flows.csv", true), made("/no/log", Some("/no"), false));
+        assert_eq!(folder("/no/log/flows.csv", false), made("/no/log", None, false));
+        assert_eq!(folder("/no/flows.csv", true), made("/no", Some("/"), false));
+        assert_eq!(folder("/flows.csv", true), made("/", None, false));
+        assert_eq!(folder("../flows.csv.gz", true), made("..", None, true));
+        assert_eq!(folder("/no/log/%Y/flows-%H.jsonl", true), made("/no/log/", Some("/no"), true));
+        assert_eq!(folder("/no/log/flows-%H.jsonl", true), made("/no/log/", Some("/no"), true));
+        assert_eq!(folder("flows-%H.jsonl", true), made(".", None, true));
+    }
+
+    #[test]
+    fn not_everything_is_held() {
+        for folder in ["/", "/dev", "/proc/self", "/sys", "/dev/../", "/no/such/folder"] {
+            assert!(!may_be_held(Path::new(folder)), "{folder}");
+        }
+        assert!(may_be_held(Path::new(".")) && may_be_held(&std::env::temp_dir()));
+    }
+
+    #[test]
+    fn one_line_says_what_holds() {
+        let mut state = State { landlock: Some(7), seccomp: true, ..State::default() };
+        assert_eq!(state.to_string(), "sandbox: Landlock 7, seccomp, capabilities: none");
+        state.user = Some("nobody".into());
+        state.capabilities = vec!["cap_net_raw".into()];
+        state.landlock = None;
+        state.missing = vec!["Landlock: not enabled".into()];
+        let line = "sandbox: user nobody, seccomp, capabilities: cap_net_raw, missing: Landlock: not enabled";
+        assert_eq!(state.to_string(), line);
+        assert_eq!(State::default().to_string(), "sandbox: off");
+        assert_eq!(state.clone().or_refused(Mode::Auto), Ok(state.clone()));
+        let refusal = state.or_refused(Mode::Require).unwrap_err();
+        assert_eq!(refusal.what, "--sandbox require: Landlock: not enabled");
+    }
+}

@@ -1,0 +1,126 @@
+//! Who the process is, and what it may do because of that.
+//!
+//! The calls act on one thread, since they go to the kernel without the C library: there must be no other.
+
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getegid, geteuid, getgid, getgroups, getuid, set_dumpable_behavior,
+    setrlimit,
+};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, Uid, capabilities, capability_is_in_bounding_set,
+    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use super::{Refusal, Role, User};
+
+/// Tells whether root runs the program.
+pub(super) fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// Sees to it that packets and tokens never lie in a core file, and that no process of the same user may look in.
+pub(super) fn no_core_dumps() -> Result<(), Refusal> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none)
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|error| failed("no core dumps", error))
+}
+
+/// Changes groups, gid and uid for good, keeps the capabilities for now, and reads back what holds.
+pub(super) fn become_user(user: &User) -> Result<(), Refusal> {
+    let what = || format!("-Z {}", user.name);
+    let number = |number: u32| Some(number).filter(|&number| number != u32::MAX);
+    let (Some(uid), Some(gid)) = (number(user.uid), number(user.gid)) else {
+        return Err(refused(&what(), "4294967295 is no number of a user or a group"));
+    };
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let groups: Vec<Gid> = user.groups.iter().map(|&group| Gid::from_raw(group)).collect();
+    if !is_root() && (geteuid(), getegid()) == (uid, gid) && getuid() == uid {
+        return Ok(());
+    }
+    set_keep_capabilities(true)
+        .and_then(|()| set_thread_groups(&groups))
+        .and_then(|()| set_thread_res_gid(gid, gid, gid))
+        .and_then(|()| set_thread_res_uid(uid, uid, uid))
+        .map_err(|error| match error {
+            Errno::PERM => refused(&what(), "only root can become another user"),
+            error => failed(&what(), error),
+        })?;
+    let mut held = getgroups().map_err(|error| failed(&what(), error))?;
+    held.sort_unstable_by_key(|group| group.as_raw());
+    let holds = (getuid(), geteuid(), getgid(), getegid()) == (uid, uid, gid, gid) && held == groups;
+    if holds { Ok(()) } else { Err(refused(&what(), "the system did not change the user")) }
+}
+
+/// Drops all capabilities that the role does not need, reads back what is left, and tries whether root can be had
+/// again; returns the names of what was kept.
+pub(super) fn keep_only(role: Role) -> Result<Vec<String>, Refusal> {
+    let what = "dropping capabilities";
+    let check = |error| failed(what, error);
+    let before = capabilities(None).map_err(check)?;
+    let keep = before.permitted & needed(role);
+    if before.effective.contains(CapabilitySet::SETPCAP) {
+        // What is in the bounding set could come back by running a program; that is forbidden anyway.
+        for number in (0..u64::BITS).filter(|&number| keep.bits() & 1 << number == 0) {
+            let capability = CapabilitySet::from_bits_retain(1 << number);
+            if capability_is_in_bounding_set(capability) == Ok(true) {
+                remove_capability_from_bounding_set(capability).map_err(check)?;
+            }
+        }
+    }
+    // Kernels before 4.3 have no such set.
+    let _ = clear_ambient_capability_set();
+    let wanted = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, wanted).map_err(check)?;
+    if capabilities(None).map_err(check)? != wanted {
+        return Err(refused(what, "some are still there"));
+    }
+    let root = Uid::ROOT;
+    if !is_root() && set_thread_res_uid(root, root, root).is_ok() {
+        return Err(refused(what, "root can be had again"));
+    }
+    Ok(NAMES.iter().filter(|(one, _)| keep.contains(*one)).map(|(_, name)| (*name).to_owned()).collect())
+}
+
+/// Sees to it that running a program brings no privileges, as Landlock and seccomp demand.
+pub(super) fn no_new_privileges() -> Result<(), Refusal> {
+    set_no_new_privs(true).map_err(|error| failed("no new privileges", error))
+}
+
+/// Asks, with what is left, whether files can be created in a folder: it would fail in the end otherwise.
+pub(super) fn must_be_writable(folder: &Path, user: Option<&User>) -> Result<(), Refusal> {
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    accessat(CWD, folder, wanted, AtFlags::EACCESS).map_err(|_| {
+        let who = user.map_or_else(|| "a process without capabilities".to_owned(), |user| user.name.clone());
+        let what = format!("{}: {who} cannot create files there", folder.display());
+        refused(&what, "-Z USER names its owner, --sandbox off keeps all capabilities")
+    })
+}
+
+fn needed(role: Role) -> CapabilitySet {
+    match role {
+        Role::Replay => CapabilitySet::empty(),
+        Role::Capture => CapabilitySet::NET_RAW,
+        Role::Lookups => CapabilitySet::NET_RAW | CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH,
+    }
+}
+
+fn failed(what: &str, error: Errno) -> Refusal {
+    refused(what, &std::io::Error::from(error).to_string())
+}
+
+fn refused(what: &str, hint: &str) -> Refusal {
+    Refusal { what: what.to_owned(), hint: hint.to_owned() }
+}
+
+/// What can be kept, as it is called.
+const NAMES: [(CapabilitySet, &str); 3] = [
+    (CapabilitySet::NET_RAW, "cap_net_raw"),
+    (CapabilitySet::SYS_PTRACE, "cap_sys_ptrace"),
+    (CapabilitySet::DAC_READ_SEARCH, "cap_dac_read_search"),
+];

@@ -1,0 +1,82 @@
+//! An index that follows another one holds the same, and lets go of the same.
+
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use proptest::prelude::*;
+
+use super::super::{IndexLimits, IndexWriter};
+use super::*;
+use crate::host::{Query, Socket, SocketKind, SocketState};
+
+/// What is done to an index: the operation, the socket, its port, and how much time passes before.
+type Step = (u8, u64, u16, i64);
+
+fn socket(cookie: u64, port: u16, listens: bool) -> Socket {
+    Socket {
+        kind: SocketKind::Tcp,
+        local: Endpoint { port: Some(port), ..end("192.0.2.1:0") },
+        remote: (!listens).then(|| end("198.51.100.2:443")),
+        state: if listens { SocketState::Listen } else { SocketState::Established },
+        uid: 1000,
+        inode: 0,
+        cookie,
+        netns: 0,
+        interface: 0,
+        cgroup: None,
+    }
+}
+
+fn write(writer: &mut IndexWriter, (what, cookie, port, _): Step, now: Timestamp) {
+    let socket = socket(cookie, port, cookie.is_multiple_of(5));
+    let query =
+        Query { proto: Proto::TCP, local: socket.local, remote: end("198.51.100.2:443"), interface: 0 };
+    let owner = Some(process(10 + u32::from(port), "curl"));
+    match what {
+        0 => writer.answered(&query, &socket, SightedAs::Exact, now, now, owner),
+        1 => writer.stands_by(&query, &socket, now, now, owner),
+        2 => writer.seen(&socket, now, owner),
+        3 => writer.seen(&socket, now, None),
+        4 => writer.none_answers(&query, now),
+        5 => writer.closed(&socket, now, now),
+        6 => writer.end_unseen(now, now),
+        _ => writer.expire(now),
+    }
+}
+
+fn recorded(writer: &mut IndexWriter) -> Arc<Mutex<Vec<SightedSocket>>> {
+    let gone = Arc::new(Mutex::new(Vec::new()));
+    let to = gone.clone();
+    writer.on_leaving(move |socket| to.lock().unwrap().push(socket.clone()));
+    gone
+}
+
+proptest! {
+    #[test]
+    fn a_follower_knows_what_the_leader_knows(
+        steps in prop::collection::vec((0..8_u8, 1..9_u64, 1..4_u16, 0..40_000_i64), 1..60),
+    ) {
+        let limits = IndexLimits { sockets: 6, ..IndexLimits::default() };
+        let (mut leader, mut follower) = (IndexWriter::new(limits.clone()), IndexWriter::new(limits));
+        let (told, news) = channel();
+        leader.on_news(move |news| told.send(news).unwrap());
+        let (led, followed) = (recorded(&mut leader), recorded(&mut follower));
+        let mut millis = 0;
+        for step in steps {
+            millis += step.3;
+            write(&mut leader, step, at(millis));
+            news.try_iter().for_each(|news| follower.follow(news));
+            prop_assert_eq!(leader.held(), follower.held());
+            prop_assert_eq!(leader.index().len(), follower.index().len());
+            prop_assert_eq!(leader.index().evicted(), follower.index().evicted());
+        }
+        leader.finish();
+        follower.finish();
+        let sorted = |sockets: Arc<Mutex<Vec<SightedSocket>>>| {
+            let mut lines: Vec<_> = sockets.lock().unwrap().iter().map(|one| format!("{one:?}")).collect();
+            lines.sort();
+            lines
+        };
+        prop_assert_eq!(sorted(led), sorted(followed));
+    }
+}

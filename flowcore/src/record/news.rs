@@ -1,0 +1,119 @@
+//! What a process that looks up sockets tells another one, which has no permission to.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::sighted::SightedAs;
+use crate::error::Reason;
+use crate::host::{Owner, Query, Socket};
+use crate::time::Timestamp;
+
+/// What changes an index of sockets, in the order in which it happened, and what else belongs to it.
+///
+/// All times are those of the process that looks sockets up. It stays between two processes of one program: no output.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SocketNews {
+    /// Sockets are looked up from now on.
+    Ready,
+    /// Nothing will come.
+    Failed {
+        /// What failed.
+        what: String,
+        /// How to get the permission, where that is what is missing.
+        hint: Option<String>,
+    },
+    /// The machine's addresses are these.
+    Addresses(Vec<IpAddr>),
+    /// What was counted until now.
+    Counted {
+        /// Sockets asked for.
+        lookups: u64,
+        /// Requests and notices that found the queue full.
+        dropped: u64,
+        /// Packets that the tap has lost.
+        lost: u64,
+        /// Questions that the machine did not answer.
+        failed: u64,
+    },
+    /// A socket answered for a tuple.
+    Answered {
+        /// The tuple.
+        query: Query,
+        /// The socket.
+        socket: Socket,
+        /// What it is to the tuple.
+        #[serde(with = "word")]
+        is: SightedAs,
+        /// The time of the packet that it was looked up for.
+        asked: Timestamp,
+        /// When the answer came.
+        now: Timestamp,
+        /// Its owner, where that was looked up as well.
+        owner: Option<Owner>,
+    },
+    /// A listener stands by for a connection.
+    StandsBy {
+        /// The connection.
+        query: Query,
+        /// The listener.
+        listener: Socket,
+        /// The time of the packet that it was looked up for.
+        asked: Timestamp,
+        /// When the answer came.
+        now: Timestamp,
+        /// Its owner.
+        owner: Option<Owner>,
+    },
+    /// A socket is there.
+    Seen {
+        /// The socket.
+        socket: Socket,
+        /// When.
+        now: Timestamp,
+        /// Its owner, where that was looked up as well.
+        owner: Option<Owner>,
+    },
+    /// No socket answers for a tuple.
+    NobodyAnswers {
+        /// The tuple.
+        query: Query,
+        /// When.
+        now: Timestamp,
+    },
+    /// A socket was closed.
+    Closed {
+        /// The socket.
+        socket: Socket,
+        /// When it was closed.
+        at: Timestamp,
+        /// When that became known.
+        now: Timestamp,
+    },
+    /// What was not seen since then is gone.
+    EndUnseen {
+        /// Since when.
+        since: Timestamp,
+        /// When that became known.
+        now: Timestamp,
+    },
+    /// What has been dead for long enough is let go.
+    Expire {
+        /// When.
+        now: Timestamp,
+    },
+}
+
+mod word {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(is: &SightedAs, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(is.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SightedAs, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let found = SightedAs::ALL.iter().find(|is| is.name() == text);
+        found.copied().ok_or_else(|| serde::de::Error::custom(format!("no match: {text}")))
+    }
+}
