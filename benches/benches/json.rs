@@ -38,8 +38,8 @@ fn records(packets: &Packets) -> Vec<FlowRecord> {
 }
 
 fn write(records: &[FlowRecord], columns: &[Column], destination: &str) {
-    let mut sink =
-        sink::open(destination, Format::Jsonl, Some(columns), Existing::Overwrite).expect("an output");
+    let mut sink = sink::open(destination, Format::Jsonl, Some(columns), &Existing::Overwrite.into())
+        .expect("an output");
     for record in records {
         sink.write(Record::Flow(record)).expect("room");
     }

@@ -40,7 +40,7 @@ fn capture(shape: Shape, scale: f64) -> (Arc<[u8]>, Totals) {
 
 fn run(capture: &Arc<[u8]>, shards: usize, sent: &Totals) {
     let source = FileSource::from_reader("memory", Cursor::new(Arc::clone(capture)));
-    let sink = sink::open("/dev/null", Format::Jsonl, None, Existing::Overwrite).expect("an output");
+    let sink = sink::open("/dev/null", Format::Jsonl, None, &Existing::Overwrite.into()).expect("an output");
     let meter = Meter::builder().shards(shards).sink("null", sink).build().expect("a meter");
     let summary = meter.run(Box::new(source), &Stop::new());
     assert!(summary.failure.is_none() && summary.damage.is_empty(), "{summary:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
@@ -88,6 +89,30 @@ pub(crate) struct Args {
     /// Write these fields: names separated by commas, or @core, @stats, @all; @core is the default.
     #[arg(long, value_name = "LIST", value_parser = fields, help_heading = "Output")]
     pub(crate) fields: Option<Fields>,
+
+    /// Begin a new file after this time, beyond this size, or both: 1h,256MB.
+    ///
+    /// File names may have %Y %m %d %H %M %S %j %s in them, the parts of the time in UTC.
+    #[arg(long, value_name = "WHEN", value_parser = read::<sink::Rotate>, help_heading = "Output")]
+    pub(crate) rotate: Option<sink::Rotate>,
+
+    /// Delete the oldest files beyond this age, this size of all together or this number: 7d,10GB.
+    #[arg(long, value_name = "LIMIT", value_parser = read::<sink::Keep>, help_heading = "Output")]
+    pub(crate) keep: Option<sink::Keep>,
+
+    /// Compress files once they are closed: zstd or gzip.
+    #[arg(long, value_name = "HOW", value_parser = read::<sink::Compress>, help_heading = "Output")]
+    pub(crate) compress: Option<sink::Compress>,
+
+    /// Let the disk have what was written after this time of live capture, or 'always' at once, or 'off'.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_parser = read::<sink::SyncPolicy>,
+        default_value = "500ms",
+        help_heading = "Output"
+    )]
+    pub(crate) sync: sink::SyncPolicy,
 
     /// Overwrite files that exist.
     ///
@@ -276,6 +301,11 @@ pub(crate) fn named_twice<'a>(destinations: impl IntoIterator<Item = &'a str>) -
     destinations.into_iter().find(|destination| !seen.insert(*destination))
 }
 
+/// Reads what the library reads.
+pub(crate) fn read<T: FromStr<Err = flowcore::Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: flowcore::Error| error.to_string())
+}
+
 /// Reads a time that may be `off` or 0.
 pub(crate) fn limit(text: &str) -> Result<Limit, String> {
     if text == "off" {
@@ -380,6 +410,7 @@ Examples:
   flowcap -r file.pcap -T table          flows of a capture file, for people
   flowcap -r file.pcap -o flows.csv      the extension picks the format: .jsonl .csv, .gz .zst
   flowcap -i any -f 'not port 22' -o flows.jsonl --stats stats.jsonl
+  flowcap -i eth0 -o 'flows-%Y%m%d-%H.jsonl' --rotate 1h,256MB --compress zstd --keep 7d,10GB
   tcpdump -w - | flowcap -r - | jq .dst_ip
 
 Times are 90s, 10m, 1h30m, 500ms or a number of seconds; sizes 256MB, 64MiB or a number of bytes.

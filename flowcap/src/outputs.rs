@@ -1,8 +1,9 @@
 //! Where the records of the subcommands go.
 
 use flowcore::Error;
+use flowcore::meter::wall_clock;
 use flowcore::record::Record;
-use flowcore::sink::{self, Existing, HostRecords, Sink};
+use flowcore::sink::{self, Existing, FileOptions, HostRecords, Sink};
 
 use crate::args::{Format, named_twice};
 
@@ -26,7 +27,8 @@ impl Outputs {
         records: impl Fn(&str) -> HostRecords,
     ) -> Result<Self, Error> {
         let existing = if force { Existing::Overwrite } else { Existing::Append };
-        let open = |to: &String| sink::open_host(records(to), to, format.into(), existing);
+        let files = FileOptions { now: Some(wall_clock()), ..existing.into() };
+        let open = |to: &String| sink::open_host(records(to), to, format.into(), &files);
         destinations.iter().map(open).collect::<Result<_, _>>().map(Outputs)
     }
 
@@ -35,10 +37,11 @@ impl Outputs {
         self.each(|output| if output.takes(record) { output.write(record) } else { Ok(()) })
     }
 
-    /// Makes visible what was written.
+    /// Makes visible what was written; files whose time is over are closed.
     #[cfg(all(target_os = "linux", feature = "host"))]
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
-        self.each(|output| output.flush())
+        let now = wall_clock();
+        self.each(|output| output.flush().and_then(|()| output.advance(now)))
     }
 
     /// Ends all of them.

@@ -7,7 +7,7 @@ use flowcore::decode::DecodeOptions;
 use flowcore::feature::FeatureOptions;
 use flowcore::filter::Filter;
 use flowcore::record::Column;
-use flowcore::sink::{Existing, Format};
+use flowcore::sink::{Existing, FileOptions, Format};
 use flowcore::table::TableOptions;
 
 use crate::args::{Args, Command, LogLevel, named_twice};
@@ -41,8 +41,8 @@ pub(crate) struct MeterPlan {
     pub(crate) filter: Option<String>,
     /// Where flow records go, at least one.
     pub(crate) outputs: Vec<Output>,
-    /// What to do with destinations that exist already.
-    pub(crate) existing: Existing,
+    /// How files are made, changed and kept.
+    pub(crate) files: FileOptions,
     /// Where stats records go.
     pub(crate) stats: Option<Stats>,
     /// Settings of the flow table.
@@ -138,8 +138,8 @@ pub(crate) struct Output {
     pub(crate) columns: Option<Vec<Column>>,
     /// Which records it takes.
     pub(crate) filter: Filter,
-    /// How a file is kept.
-    pub(crate) file: FileKeys,
+    /// How files are named anew, kept and compressed.
+    pub(crate) files: FileOptions,
     /// How a server is reached.
     pub(crate) server: ServerKeys,
 }
@@ -213,15 +213,12 @@ impl MeterPlan {
         let interval = args.stats_interval.0.unwrap_or(NEVER);
         let stats = args.stats.clone().map(|destination| Stats { destination, interval });
         check_stats(&outputs, stats.as_ref())?;
+        check_files(&args)?;
         if args.read.iter().filter(|file| *file == "-").count() > 1 {
             return Err(usage("-r -: standard input can be read once only"));
         }
         let plan = MeterPlan {
-            existing: match (args.force, args.interface.is_empty()) {
-                (true, _) => Existing::Overwrite,
-                (false, true) => Existing::Refuse,
-                (false, false) => Existing::Append,
-            },
+            files: file_options(&args),
             outputs,
             stats,
             watched,
@@ -275,15 +272,9 @@ impl MeterPlan {
             (metrics.is_some(), "metrics"),
             (log_level.is_some(), "log_level"),
         ];
-        let outputs = self.all_outputs().flat_map(|Output { file, server, .. }| {
-            [
-                (file.rotate.is_some(), "rotate"),
-                (file.keep.is_some(), "keep"),
-                (file.compress.is_some(), "compress"),
-                (file.sync.is_some(), "sync"),
-                (*server != ServerKeys::default(), "sending to servers"),
-            ]
-        });
+        let outputs = self
+            .all_outputs()
+            .map(|Output { server, .. }| (*server != ServerKeys::default(), "sending to servers"));
         settings.into_iter().chain(outputs).find(|(is_set, _)| *is_set).map(|(_, name)| name)
     }
 }
@@ -305,7 +296,17 @@ impl Output {
                 types: keys.types.clone().unwrap_or_default(),
                 only: keys.only.unwrap_or_default(),
             },
-            file: keys.file.clone(),
+            files: {
+                let FileKeys { rotate, keep, compress, sync } = keys.file;
+                let of_flags = file_options(args);
+                FileOptions {
+                    rotate: rotate.or(of_flags.rotate),
+                    keep: keep.unwrap_or(of_flags.keep),
+                    compress: compress.or(of_flags.compress),
+                    sync: sync.unwrap_or(of_flags.sync),
+                    ..of_flags
+                }
+            },
             server: keys.server.clone(),
         })
     }
@@ -358,6 +359,36 @@ fn decode_options(args: &Args) -> DecodeOptions {
     DecodeOptions { decap: !args.no_decap, checksums: args.checksums, ..DecodeOptions::default() }
 }
 
+fn file_options(args: &Args) -> FileOptions {
+    FileOptions {
+        existing: match (args.force, args.interface.is_empty()) {
+            (true, _) => Existing::Overwrite,
+            (false, true) => Existing::Refuse,
+            (false, false) => Existing::Append,
+        },
+        rotate: args.rotate,
+        keep: args.keep.unwrap_or_default(),
+        compress: args.compress,
+        sync: args.sync,
+        live: !args.interface.is_empty(),
+        now: None,
+    }
+}
+
+/// Standard output has no names to change, to compress or to keep.
+fn check_files(args: &Args) -> Result<(), Refusal> {
+    let flags = [
+        ("--rotate", args.rotate.is_some()),
+        ("--keep", args.keep.is_some()),
+        ("--compress", args.compress.is_some()),
+    ];
+    let given = flags.into_iter().find(|(_, is_given)| *is_given);
+    match given.filter(|_| args.output.iter().all(|destination| destination == "-")) {
+        Some((flag, _)) => Err(usage(format!("{flag}: name a file with -o"))),
+        None => Ok(()),
+    }
+}
+
 /// Stats records are JSON lines, also among flows.
 fn check_stats(outputs: &[Output], stats: Option<&Stats>) -> Result<(), Refusal> {
     let Some(Stats { destination, .. }) = stats else { return Ok(()) };
@@ -396,6 +427,7 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use flowcore::sink::{Compress, SyncPolicy};
 
     use super::*;
 
@@ -438,9 +470,22 @@ mod tests {
 
     #[test]
     fn replay_keeps_what_is_there_and_live_capture_adds_to_it() {
-        assert_eq!(meter("flowcap -r a").existing, Existing::Refuse);
-        assert_eq!(meter("flowcap -i a").existing, Existing::Append);
-        assert_eq!(meter("flowcap -r a --force").existing, Existing::Overwrite);
+        assert_eq!(meter("flowcap -r a").files.existing, Existing::Refuse);
+        assert_eq!(meter("flowcap -i a").files.existing, Existing::Append);
+        assert_eq!(meter("flowcap -r a --force").files.existing, Existing::Overwrite);
+    }
+
+    #[test]
+    fn files_are_rotated_and_kept() {
+        let files =
+            meter("flowcap -i a -o x --rotate 1h,256MB --keep 7d,10GB --compress zstd --sync always").files;
+        assert_eq!(files.rotate, Some("1h,256MB".parse().unwrap()));
+        assert_eq!((files.keep, files.live), ("7d,10GB".parse().unwrap(), true));
+        assert_eq!((files.compress, files.sync), (Some(Compress::Zstd), SyncPolicy::Always));
+        assert!(!meter("flowcap -r a").files.live);
+        assert_eq!(meter("flowcap -r a").files.sync, SyncPolicy::default());
+        assert!(refused("flowcap -i a --keep 3").starts_with("--keep"));
+        assert!(refused("flowcap -i a -o - --rotate 1h").starts_with("--rotate"));
     }
 
     #[test]

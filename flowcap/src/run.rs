@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use flowcore::Error;
 use flowcore::capture::{FileSource, Source};
-use flowcore::meter::{Meter, Stop, Summary};
-use flowcore::sink::{self, Filtered, SightedLines};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use flowcore::meter::{Meter, Reopen, Stop, Summary, wall_clock};
+use flowcore::sink::{self, FileOptions, Filtered, SightedLines};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::confine::Confinement;
@@ -44,10 +44,12 @@ pub(crate) mod exit {
 pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
     let (quiet, files) = (plan.quiet, matches!(plan.input, Input::Files(_)));
     let bar_wanted = files && !quiet && !(writes_to_stdout(&plan) && io::stdout().is_terminal());
-    let started = Confinement::of(&plan).and_then(|inside| Ok((start(plan, &inside)?, inside)));
+    let reopen = Reopen::new();
+    let started =
+        Confinement::of(&plan).and_then(|inside| Ok((start(plan, &inside, reopen.clone())?, inside)));
     match started {
         Ok((Started { source, total_bytes, meter, mut owners }, inside)) => {
-            let signals = match Signals::new([SIGINT, SIGTERM]) {
+            let signals = match Signals::new([SIGINT, SIGTERM, SIGHUP]) {
                 Ok(signals) => signals,
                 Err(error) => return no_signals(&error),
             };
@@ -60,7 +62,7 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
                 say(&format!("flowcap: cannot start a thread: {error}"));
                 return exit::INTERNAL.into();
             }
-            if let Err(error) = stop_on(signals, stop.clone()) {
+            if let Err(error) = stop_on(signals, stop.clone(), reopen) {
                 return no_signals(&error);
             }
             let bar = bar_wanted.then(|| Bar::show(meter.progress(), total_bytes));
@@ -145,17 +147,17 @@ struct Started {
 }
 
 /// Opens all inputs, then all outputs.
-fn start(plan: MeterPlan, inside: &Confinement) -> Result<Started, Error> {
+fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen) -> Result<Started, Error> {
     if let Some(setting) = plan.unbuilt() {
         return Err(Error::Option(format!("{setting}: this version cannot do that")));
     }
-    let mut builder = Meter::builder();
+    let mut builder = Meter::builder().reopen(reopen);
     let (mut owners, mut nameless) = (None, None);
     match (&plan.owners, &plan.input) {
         (Owners::Recorded(file), _) => builder = builder.attribution(owners::recorded(file)?),
         // Before the capture, which may hold packets as soon as it is open.
         (Owners::Machine { record }, Input::Live(live)) => {
-            let lines = record.as_deref().map(|file| SightedLines::open(file, plan.existing)).transpose()?;
+            let lines = record.as_deref().map(|file| SightedLines::open(file, plan.files.existing)).transpose()?;
             match lookups::ask(&live.interfaces, plan.table.idle.largest(), lines, inside) {
                 Ok(Some((asking, attribution, requests))) => {
                     builder = builder.attribution(attribution).lookups(requests);
@@ -189,13 +191,16 @@ fn start(plan: MeterPlan, inside: &Confinement) -> Result<Started, Error> {
     if let Some(shards) = plan.shards {
         builder = builder.shards(shards);
     }
+    let now = plan.files.live.then(wall_clock);
     for output in plan.outputs {
         let columns = output.columns.as_deref();
-        let sink = sink::open(&output.destination, output.format, columns, plan.existing)?;
+        let files = FileOptions { now, ..output.files };
+        let sink = sink::open(&output.destination, output.format, columns, &files)?;
         builder = builder.sink(output.destination, Filtered::wrap(sink, output.filter));
     }
     if let Some(stats) = plan.stats {
-        let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, plan.existing)?;
+        let files = FileOptions { rotate: None, keep: sink::Keep::default(), compress: None, now, ..plan.files };
+        let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, &files)?;
         builder = builder.stats(stats.destination, sink, stats.interval);
     }
     Ok(Started { source, total_bytes, meter: builder.build()?, owners })
@@ -241,16 +246,22 @@ fn writes_to_stdout(plan: &MeterPlan) -> bool {
 
 /// Asks the meter to stop at the first SIGINT or SIGTERM; the second ends the process at once.
 pub(crate) fn stop_on_signals(stop: Stop) -> io::Result<()> {
-    stop_on(Signals::new([SIGINT, SIGTERM])?, stop)
+    stop_on(Signals::new([SIGINT, SIGTERM])?, stop, Reopen::new())
 }
 
-fn stop_on(mut signals: Signals, stop: Stop) -> io::Result<()> {
+/// The same; a SIGHUP, where it is among the signals, has the meter open its files again.
+fn stop_on(mut signals: Signals, stop: Stop, reopen: Reopen) -> io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut signals = signals.forever();
-        signals.next();
-        stop.request();
-        if let Some(second) = signals.next() {
-            std::process::exit(128 + second);
+        let mut asked = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => reopen.request(),
+                _ if asked => std::process::exit(128 + signal),
+                _ => {
+                    asked = true;
+                    stop.request();
+                }
+            }
         }
     })?;
     Ok(())

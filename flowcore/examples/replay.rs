@@ -10,7 +10,7 @@ use flowcore::{Meter, Stop};
 fn main() -> Result<(), flowcore::Error> {
     let capture = std::env::args().nth(1).unwrap_or(HTTP.to_owned());
     let columns = Column::parse("@core,history,tcp_state")?;
-    let out = sink::open("-", Format::Jsonl, Some(&columns), Existing::Refuse)?;
+    let out = sink::open("-", Format::Jsonl, Some(&columns), &Existing::Refuse.into())?;
     let meter = Meter::builder().sink("-", out).build()?;
     let summary = meter.run(Box::new(FileSource::open(&[capture])?), &Stop::new());
     eprintln!("{} packets in {} flows", summary.stats.packets, summary.stats.flows_opened);

@@ -30,7 +30,7 @@
 //!
 //! # fn main() -> Result<(), flowcore::Error> {
 //! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/captures/http.pcap");
-//! let out = sink::open("-", Format::Jsonl, None, Existing::Refuse)?;
+//! let out = sink::open("-", Format::Jsonl, None, &Existing::Refuse.into())?;
 //! let meter = Meter::builder().sink("-", out).build()?;
 //! let summary = meter.run(Box::new(FileSource::open(&[path])?), &Stop::new());
 //! assert_eq!(summary.stats.packets, summary.stats.flow_packets + summary.stats.dropped.values().sum::<u64>());

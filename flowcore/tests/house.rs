@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
 /// Which room may name which outside package. A path may be a room or one file of it.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("pcap", &["capture"]),
-    ("rustix", &["capture", "host", "ship"]),
+    ("rustix", &["capture", "host", "ship", "sink"]),
     ("etherparse", &["decode"]),
     ("dns_parser", &["l7/dns"]),
     ("sha1", &["feature/community_id.rs"]),

@@ -381,7 +381,7 @@ fn recorded_sockets_name_the_same_owners_for_any_number_of_shards() {
             Meter::builder().table(options()).shards(shards).attribution(Attribution::recorded(index));
         let outputs = ["jsonl", "csv"].map(|format| path(&format!("{shards}.{format}")));
         for output in &outputs {
-            let sink = sink::open(output, Format::Jsonl, Some(&columns), Existing::Refuse).unwrap();
+            let sink = sink::open(output, Format::Jsonl, Some(&columns), &Existing::Refuse.into()).unwrap();
             meter = meter.sink(output, sink);
         }
         let source = Frames { frames: frames.clone(), next: 0, live: false };

@@ -3,8 +3,9 @@
 use clap::{Args, Parser};
 use flowcore::filter::Types;
 use flowcore::record::Only;
+use flowcore::sink;
 
-use crate::args::{Fields, Format, fields, positive, size};
+use crate::args::{Fields, Format, fields, read, size};
 
 /// A destination and what is particular about it; of `[[output]]`, `[[sockets.output]]` and `[[events.output]]`.
 #[derive(Parser, Clone, Debug)]
@@ -41,20 +42,20 @@ pub(crate) struct OutputKeys {
 #[command(next_help_heading = FILE)]
 pub(crate) struct FileKeys {
     /// When a new file is begun: after a time, at a size, or both.
-    #[arg(long, value_name = "WHEN", value_parser = rotate)]
-    pub(crate) rotate: Option<Words>,
+    #[arg(long, value_name = "WHEN", value_parser = read::<sink::Rotate>)]
+    pub(crate) rotate: Option<sink::Rotate>,
 
     /// How long old files are kept: an age, a number, a total size.
-    #[arg(long, value_name = "LIMIT", value_parser = keep)]
-    pub(crate) keep: Option<Words>,
+    #[arg(long, value_name = "LIMIT", value_parser = read::<sink::Keep>)]
+    pub(crate) keep: Option<sink::Keep>,
 
     /// How files are compressed once they are closed: zstd, gzip.
-    #[arg(long, value_name = "HOW", value_parser = compress)]
-    pub(crate) compress: Option<Words>,
+    #[arg(long, value_name = "HOW", value_parser = read::<sink::Compress>)]
+    pub(crate) compress: Option<sink::Compress>,
 
     /// When what was written is to survive a power cut: always, or this often.
-    #[arg(long, value_name = "WHEN", value_parser = sync)]
-    pub(crate) sync: Option<Words>,
+    #[arg(long, value_name = "WHEN", value_parser = read::<sink::SyncPolicy>)]
+    pub(crate) sync: Option<sink::SyncPolicy>,
 }
 
 /// Keys that only servers have.
@@ -83,7 +84,7 @@ pub(crate) struct ServerKeys {
 
     /// How much is sent at once: a number of records, a size, a time to wait.
     #[arg(long, value_name = "LIMIT", value_parser = batch)]
-    pub(crate) batch: Option<Words>,
+    pub(crate) batch: Option<String>,
 
     /// The folder in which records wait for the server.
     #[arg(long, value_name = "FOLDER")]
@@ -93,10 +94,6 @@ pub(crate) struct ServerKeys {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) spool_max: Option<u64>,
 }
-
-/// Words that have been checked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Words(pub(crate) String);
 
 /// The heading of [`FileKeys`].
 pub(super) const FILE: &str = "File";
@@ -149,72 +146,20 @@ pub(super) fn misplaced(destination: &str) -> &'static str {
     if is_server(destination) { FILE } else { SERVER }
 }
 
-/// `1h`, `256MB`, or both.
-fn rotate(text: &str) -> Result<Words, String> {
-    each(text, 2, |part| is_time(part) || is_size(part))
-        .ok_or_else(|| "a time, a size, or both: 1h,256MB".to_owned())
-}
-
-/// `7d`, `30`, `10GB`, or some of them.
-fn keep(text: &str) -> Result<Words, String> {
-    each(text, 3, |part| is_time(part) || is_size(part))
-        .ok_or_else(|| "an age, a number of files, a total size, or some of them: 7d,10GB".to_owned())
-}
-
-fn compress(text: &str) -> Result<Words, String> {
-    each(text, 1, |part| matches!(part, "zstd" | "gzip")).ok_or_else(|| "zstd or gzip".to_owned())
-}
-
-fn sync(text: &str) -> Result<Words, String> {
-    each(text, 1, |part| part == "always" || is_time(part))
-        .ok_or_else(|| "'always' or a time: 500ms".to_owned())
-}
-
 /// `1000`, `1MB`, `5s`, or some of them.
-fn batch(text: &str) -> Result<Words, String> {
-    each(text, 3, |part| is_time(part) || is_size(part))
-        .ok_or_else(|| "a number of records, a size, a time, or some of them: 1000,1MB,5s".to_owned())
+#[cfg(feature = "ship")]
+fn batch(text: &str) -> Result<String, String> {
+    read::<flowcore::ship::BatchLimits>(text).map(|_| text.to_owned())
 }
 
-/// Takes a text of at most so many parts, separated by commas, each of them right.
-fn each(text: &str, most: usize, right: impl Fn(&str) -> bool) -> Option<Words> {
-    let mut parts = text.split(',').map(str::trim);
-    (text.split(',').count() <= most && parts.all(right)).then(|| Words(text.to_owned()))
-}
-
-fn is_time(text: &str) -> bool {
-    positive(text).is_ok()
-}
-
-fn is_size(text: &str) -> bool {
-    size(text).is_ok_and(|bytes| bytes > 0)
+#[cfg(not(feature = "ship"))]
+fn batch(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_checked() {
-        for (check, right, wrong) in [
-            (
-                rotate as fn(&str) -> Result<Words, String>,
-                &["1h", "256MB", "1h, 256MB"][..],
-                &["", "x", "0s", "1h,,2h"][..],
-            ),
-            (keep, &["7d,10GB", "30", "7d,30,10GB"], &["", "always", "1,2,3,4"]),
-            (compress, &["zstd", "gzip"], &["lzma", "zstd,gzip", ""]),
-            (sync, &["always", "500ms"], &["never", "0", "always,1s"]),
-            (batch, &["1000,5s", "1MB"], &["", "1000 records"]),
-        ] {
-            for text in right {
-                assert_eq!(check(text), Ok(Words((*text).to_owned())));
-            }
-            for text in wrong {
-                assert!(check(text).is_err(), "{text}");
-            }
-        }
-    }
 
     #[test]
     fn addresses() {

@@ -1,7 +1,6 @@
 use std::ffi::OsString;
 use std::io::Write;
 
-use super::outputs::Words;
 use super::*;
 use crate::args::LogLevel;
 use crate::sandbox::Mode;
@@ -92,8 +91,8 @@ fn outputs_have_settings_of_their_own() {
         (server.server.spool_max, server.server.token_file.as_deref()),
         (Some(2_000_000_000), Some("t"))
     );
-    assert_eq!(file.file.rotate, Some(Words("1h,1MB".into())));
-    assert_eq!(file.file.keep, Some(Words("7".into())));
+    assert_eq!(file.files.rotate, Some("1h,1MB".parse().unwrap()));
+    assert_eq!(file.files.keep, "7".parse().unwrap());
     assert_eq!(plan.unbuilt(), Some("sending to servers"));
     assert_eq!(plan.files_read().collect::<Vec<_>>(), ["t"]);
 }

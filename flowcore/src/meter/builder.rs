@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Progress;
+use super::{Progress, Reopen};
 use crate::decode::DecodeOptions;
 use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
@@ -34,6 +34,7 @@ pub struct Meter {
     pub(super) requests: Option<Requests>,
     pub(super) packet_limit: Option<u64>,
     pub(super) duration: Option<Duration>,
+    pub(super) reopen: Reopen,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -57,6 +58,7 @@ impl Meter {
             requests: None,
             packet_limit: None,
             duration: None,
+            reopen: Reopen::new(),
             progress: Arc::default(),
         })
     }
@@ -127,6 +129,12 @@ impl MeterBuilder {
     /// Stops after so long.
     pub fn duration(mut self, duration: Option<Duration>) -> Self {
         self.0.duration = duration;
+        self
+    }
+
+    /// Sets the handle by which sinks are told to open their files again.
+    pub fn reopen(mut self, reopen: Reopen) -> Self {
+        self.0.reopen = reopen;
         self
     }
 

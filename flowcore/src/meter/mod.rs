@@ -29,6 +29,27 @@ pub use reader::wall_clock;
 pub use tap::PacketTap;
 use writer::Writer;
 
+/// Has a running [`Meter`] open its files again, after somebody has moved them away; can be cloned and sent to another
+/// thread.
+#[derive(Clone, Debug, Default)]
+pub struct Reopen(Arc<AtomicBool>);
+
+impl Reopen {
+    /// Makes one that asks for nothing yet.
+    pub fn new() -> Self {
+        Reopen::default()
+    }
+
+    /// Asks for it, once: within a second every sink is told ([`Sink::reopen`](crate::sink::Sink::reopen)).
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 /// How far a running [`Meter`] has come; for a progress bar.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -98,6 +119,8 @@ impl Meter {
             progress: self.progress.clone(),
             stop: stop.clone(),
             flushes: source.may_wait(),
+            is_live,
+            reopen: self.reopen,
         };
         let reader = Reader {
             decode: self.decode,

@@ -91,10 +91,11 @@ pub(super) fn false_identities(stats: &StatsRecord) -> Vec<String> {
     ];
     for sink in &stats.sinks {
         identities.push(("records made = given to the sink", records, sink.records));
+        let dropped: u64 = sink.dropped.values().sum();
         identities.push((
-            "records given to the sink = written + filtered + failed",
+            "records given to the sink = written + filtered + spooled + failed + dropped",
             sink.records,
-            sink.written + sink.filtered + sink.failed,
+            sink.written + sink.filtered + sink.spooled + sink.failed + dropped,
         ));
     }
     let broken = identities.iter().filter(|(_, left, right)| left != right);

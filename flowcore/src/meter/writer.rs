@@ -5,13 +5,15 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use super::builder::NamedSink;
-use super::reader::ReaderReport;
+use super::reader::{ReaderReport, wall_clock};
 use super::stats;
-use super::{Progress, Stop};
+use super::{Progress, Reopen, Stop};
 use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
 use crate::record::{AttributionStats, Record, SinkStats, StatsRecord};
 use crate::shard::{LAST_REPORT, Merge, Merged};
+use crate::sink::{Sink, SinkCounts};
+use crate::time::{TableTime, Timestamp};
 
 /// The writing end of a meter.
 pub(super) struct Writer {
@@ -25,6 +27,9 @@ pub(super) struct Writer {
     pub(super) stop: Stop,
     /// Records are to be seen as they come: the input may be a pipe or an interface.
     pub(super) flushes: bool,
+    /// Sinks are told the time of day, else table time.
+    pub(super) is_live: bool,
+    pub(super) reopen: Reopen,
 }
 
 /// How writing went.
@@ -38,6 +43,8 @@ struct Outputs {
     /// A sink that has failed is taken away; its counters stay.
     sinks: Vec<Option<NamedSink>>,
     counts: Vec<SinkStats>,
+    /// Where stats records go.
+    stats: Option<NamedSink>,
     failure: Option<Error>,
     stop: Stop,
 }
@@ -45,8 +52,14 @@ struct Outputs {
 impl Writer {
     /// Writes until all shards have stopped, then ends the sinks.
     pub(super) fn run(mut self) -> Written {
-        let mut outputs = Outputs::new(self.sinks, self.stop);
+        let mut outputs = Outputs::new(self.sinks, self.stats, self.stop);
+        let mut clock = if self.is_live {
+            Clock::OfDay(i64::MIN, Timestamp::MIN)
+        } else {
+            Clock::OfTable(TableTime::START)
+        };
         let (mut stats, mut wait, mut records) = (StatsRecord::default(), false, 0u64);
+        outputs.turn(&mut clock, &self.reopen, false);
         while let Some(merged) = self.merge.next(wait) {
             wait = matches!(merged, Merged::Pause);
             match merged {
@@ -55,13 +68,21 @@ impl Writer {
                     if let Some(attribution) = &mut self.attribution {
                         attribution.attach(record);
                     }
+                    if clock.is_passed_by(record.due) {
+                        outputs.advance(record.due.time);
+                    }
                     outputs.write(Record::Flow(record));
+                    // Where records come so fast that there is never a pause.
+                    if records.is_multiple_of(RECORDS_PER_TURN) {
+                        outputs.turn(&mut clock, &self.reopen, self.flushes);
+                    }
                 }
                 Merged::Pause => {
                     self.progress.records.store(records, Ordering::Relaxed);
                     if self.flushes {
                         outputs.flush();
                     }
+                    outputs.turn(&mut clock, &self.reopen, false);
                     if self.merge.has_panicked() {
                         outputs.stop.request();
                     }
@@ -71,25 +92,20 @@ impl Writer {
                     let Some(reader) = self.reports.iter().find(|report| report.number == number) else {
                         continue;
                     };
-                    outputs.count_filtered();
-                    stats = stats::gather(&reader, &shards, &outputs.counts);
+                    stats = stats::gather(&reader, &shards, &outputs.counts(false));
                     stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
                     if number != LAST_REPORT {
-                        outputs.write_stats(self.stats.as_mut(), &stats);
+                        outputs.write_stats(&stats);
                     }
                 }
             }
         }
         self.progress.records.store(records, Ordering::Relaxed);
         outputs.finish();
-        outputs.count_filtered();
-        stats.sinks.clone_from(&outputs.counts);
+        stats.sinks = outputs.counts(true);
         stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
-        outputs.write_stats(self.stats.as_mut(), &stats);
-        if let Some(stats_sink) = &mut self.stats {
-            let finished = stats_sink.sink.finish();
-            outputs.note(finished);
-        }
+        outputs.write_stats(&stats);
+        outputs.finish_stats();
         if self.merge.has_panicked() && outputs.failure.is_none() {
             outputs.failure = Some(Error::Internal("a shard's thread panicked".into()));
         }
@@ -97,12 +113,37 @@ impl Writer {
     }
 }
 
+/// What the sinks take for the time.
+enum Clock {
+    /// The time of day: its last second, and when records were flushed last.
+    OfDay(i64, Timestamp),
+    /// Table time: when the next second of it begins.
+    OfTable(TableTime),
+}
+
+impl Clock {
+    /// Tells whether table time enters a new second with a record.
+    #[inline]
+    fn is_passed_by(&mut self, due: TableTime) -> bool {
+        match self {
+            Clock::OfTable(next) if due >= *next => {
+                let second = due.time.parts().0 + 1;
+                let time = Timestamp::from_wide_nanos(i128::from(second) * 1_000_000_000).0;
+                *next = TableTime { epoch: due.epoch, time };
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Outputs {
-    fn new(sinks: Vec<NamedSink>, stop: Stop) -> Self {
+    fn new(sinks: Vec<NamedSink>, stats: Option<NamedSink>, stop: Stop) -> Self {
         let counts = sinks.iter().map(|sink| SinkStats { to: sink.name.clone(), ..SinkStats::default() });
         Outputs {
             counts: counts.collect(),
             sinks: sinks.into_iter().map(Some).collect(),
+            stats,
             failure: None,
             stop,
         }
@@ -121,21 +162,40 @@ impl Outputs {
         }
     }
 
-    fn write_stats(&mut self, sink: Option<&mut NamedSink>, stats: &StatsRecord) {
-        if let Some(sink) = sink {
+    fn write_stats(&mut self, stats: &StatsRecord) {
+        if let Some(sink) = &mut self.stats {
             let wrote = sink.sink.write(Record::Stats(stats));
-            self.note(wrote.and_then(|()| sink.sink.flush()));
+            let wrote = wrote.and_then(|()| sink.sink.flush());
+            self.note(wrote);
         }
     }
 
-    /// Asks the sinks which records they did not let through.
-    fn count_filtered(&mut self) {
-        for (counts, sink) in self.counts.iter_mut().zip(&self.sinks) {
-            let Some(sink) = sink else { continue };
-            let filtered = sink.sink.counts().filtered;
-            counts.written -= filtered - counts.filtered;
-            counts.filtered = filtered;
+    fn finish_stats(&mut self) {
+        if let Some(sink) = &mut self.stats {
+            let finished = sink.sink.finish();
+            self.note(finished);
         }
+    }
+
+    /// Sees to what has to be seen to though nothing may be written: the time of day, files that were moved away.
+    fn turn(&mut self, clock: &mut Clock, reopen: &Reopen, flushes: bool) {
+        if reopen.take() {
+            self.each(|sink| sink.reopen());
+        }
+        let Clock::OfDay(second, flushed) = clock else { return };
+        let now = wall_clock();
+        if flushes && now.as_nanos().abs_diff(flushed.as_nanos()) >= FLUSH_INTERVAL {
+            *flushed = now;
+            self.flush();
+        }
+        if now.parts().0 != *second {
+            *second = now.parts().0;
+            self.advance(now);
+        }
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        self.each(|sink| sink.advance(now));
     }
 
     fn flush(&mut self) {
@@ -148,14 +208,50 @@ impl Outputs {
     fn finish(&mut self) {
         for nth in 0..self.sinks.len() {
             let finished = self.sinks[nth].as_mut().map(|sink| sink.sink.finish());
-            self.note_of(nth, finished);
+            let failed = matches!(finished, Some(Err(_)));
+            if let (Some(sink), true) = (&self.sinks[nth], failed) {
+                settle(&mut self.counts[nth], &sink.sink.counts(), true);
+            }
+            self.note_failure(nth, finished);
         }
     }
 
-    /// Takes a sink away that has failed; a reader that went away (a closed pipe) leaves the other sinks at work.
+    /// Does something with every sink, that of stats records too.
+    fn each(&mut self, act: impl Fn(&mut dyn Sink) -> Result<(), Error>) {
+        for nth in 0..self.sinks.len() {
+            let done = self.sinks[nth].as_mut().map(|sink| act(sink.sink.as_mut()));
+            self.note_of(nth, done);
+        }
+        if let Some(sink) = &mut self.stats {
+            let done = act(sink.sink.as_mut());
+            self.note(done);
+        }
+    }
+
+    /// Returns what became of the records; at the end by what the sinks have counted themselves.
+    fn counts(&self, at_the_end: bool) -> Vec<SinkStats> {
+        let mut all = self.counts.clone();
+        for (counts, sink) in all.iter_mut().zip(&self.sinks) {
+            if let Some(sink) = sink {
+                settle(counts, &sink.sink.counts(), at_the_end);
+            }
+        }
+        all
+    }
+
+    /// Takes a sink away that has failed, after a last try to write what waits there.
     fn note_of(&mut self, nth: usize, result: Option<Result<(), Error>>) {
+        if let (Some(Err(_)), Some(sink)) = (&result, &mut self.sinks[nth]) {
+            // It is known already that it fails.
+            _ = sink.sink.finish();
+            settle(&mut self.counts[nth], &sink.sink.counts(), true);
+        }
+        self.note_failure(nth, result);
+    }
+
+    /// A reader that went away (a closed pipe) leaves the other sinks at work.
+    fn note_failure(&mut self, nth: usize, result: Option<Result<(), Error>>) {
         let Some(Err(error)) = result else { return };
-        self.count_filtered();
         self.sinks[nth] = None;
         let others = self.sinks.iter().any(Option::is_some);
         if !(others && error.is_closed_pipe()) {
@@ -172,6 +268,19 @@ impl Outputs {
     }
 }
 
+/// Takes what a sink has counted into the counters of what it was given; `written` are those that it took until then.
+fn settle(counts: &mut SinkStats, by_sink: &SinkCounts, at_the_end: bool) {
+    counts.filtered = by_sink.filtered;
+    counts.spooled = by_sink.spooled;
+    counts.dropped.clone_from(&by_sink.dropped);
+    let dropped: u64 = by_sink.dropped.values().sum();
+    let elsewhere = by_sink.filtered + by_sink.spooled + by_sink.failed + dropped;
+    counts.failed += by_sink.failed;
+    // What waits in a buffer is as good as written until the end, where the sink knows better.
+    let taken = counts.written.saturating_sub(elsewhere);
+    counts.written = by_sink.written.filter(|_| at_the_end).unwrap_or(taken);
+}
+
 /// Returns what attribution and its lookups have counted until now.
 fn attribution_stats(
     attribution: Option<&Attribution>,
@@ -183,3 +292,9 @@ fn attribution_stats(
     }
     Some(stats)
 }
+
+/// Records between two looks at the clock where none but these come.
+const RECORDS_PER_TURN: u64 = 256;
+
+/// How long records may wait where more come all the time, in nanoseconds.
+const FLUSH_INTERVAL: u64 = 400_000_000;

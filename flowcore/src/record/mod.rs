@@ -282,8 +282,12 @@ pub struct SinkStats {
     pub written: u64,
     /// Records that its filter did not let through.
     pub filtered: u64,
+    /// Records that wait on disk for a server.
+    pub spooled: u64,
     /// Records that could not be written.
     pub failed: u64,
+    /// Records that had no room, by reason: `disk_full`, `unwritable`.
+    pub dropped: BTreeMap<&'static str, u64>,
 }
 
 /// A record of any type, on its way to a sink.

@@ -113,9 +113,9 @@ impl Merge {
         Merge { shards: shards.collect(), ahead: 0, panicked: false }
     }
 
-    /// Returns what comes next; waits for it after a [`Merged::Pause`]. `None` once all shards have stopped.
+    /// Returns what comes next; waits for it after a [`Merged::Pause`], but no longer than 250 ms. `None` once all shards have stopped.
     pub fn next(&mut self, wait: bool) -> Option<Merged<'_>> {
-        let mut wait = wait;
+        let (mut wait, mut waited) = (wait, 0);
         loop {
             if let Some(reports) = self.common_report() {
                 return Some(Merged::Report(reports));
@@ -142,7 +142,13 @@ impl Merge {
                 },
             };
             match chunk {
-                Err(RecvTimeoutError::Timeout) => self.look_ahead(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look_ahead();
+                    waited += 1;
+                    if waited == MOST_WAITS {
+                        return Some(Merged::Pause);
+                    }
+                }
                 chunk => {
                     wait = false;
                     self.panicked |= shard.take(chunk.ok());
@@ -229,5 +235,7 @@ impl Shard {
 
 /// How long to wait for a shard before looking at whether others wait for the merge.
 const PATIENCE: Duration = Duration::from_millis(5);
+/// How often it waits so long before it says that nothing comes.
+const MOST_WAITS: u32 = 50;
 /// Records that are held while a shard has not passed their time: some 200 MB.
 const MOST_AHEAD: usize = 1 << 18;

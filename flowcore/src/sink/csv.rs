@@ -3,7 +3,7 @@
 //! Lines end in `\n`. Control characters are escaped as in tables, so that every line of the file is a record.
 
 use super::output::Output;
-use super::{Sink, json, spell};
+use super::{Sink, by_output, json, spell};
 use crate::error::Error;
 use crate::field::Scalar;
 use crate::record::{Column, ProcessObject, Record, Value};
@@ -69,6 +69,8 @@ impl Sink for Csv {
         Ok(())
     }
 
+    by_output!(output);
+
     fn flush(&mut self) -> Result<(), Error> {
         self.output.flush()
     }
@@ -78,24 +80,14 @@ impl Sink for Csv {
     }
 }
 
-/// Writes the header, unless the file has it already.
+/// Sets the header, which every file has that has not one already.
 ///
 /// # Errors
 /// [`Error::Output`] if the file has another header.
 pub(super) fn begin(output: &mut Output, names: &[&str]) -> Result<(), Error> {
     let header = names.join(",");
-    match output.head() {
-        Some(head) if head == header => {}
-        Some(_) => {
-            let other = "has other columns, so nothing is added to it";
-            return Err(output.error(std::io::Error::new(std::io::ErrorKind::InvalidData, other)));
-        }
-        None => {
-            let out = output.room()?;
-            out.extend_from_slice(header.as_bytes());
-            out.push(b'\n');
-        }
-    }
+    output.begin(&header, "has other columns, so nothing is added to it")?;
+    output.set_header(header + "\n");
     Ok(())
 }
 
@@ -168,7 +160,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flows.csv");
         let columns = Column::parse(fields).unwrap();
-        let mut sink = open(path.to_str().unwrap(), Format::Jsonl, Some(&columns), Existing::Refuse).unwrap();
+        let mut sink =
+            open(path.to_str().unwrap(), Format::Jsonl, Some(&columns), &Existing::Refuse.into()).unwrap();
         for record in records {
             sink.write(Record::Flow(record)).unwrap();
         }
@@ -264,7 +257,7 @@ mod tests {
         let path = path.to_str().unwrap();
         let write = |fields: &str| {
             let columns = Column::parse(fields).unwrap();
-            let mut sink = open(path, Format::Csv, Some(&columns), Existing::Append)?;
+            let mut sink = open(path, Format::Csv, Some(&columns), &Existing::Append.into())?;
             sink.write(Record::Flow(&sample::tcp()))?;
             sink.finish()
         };
@@ -276,7 +269,7 @@ mod tests {
 
     #[test]
     fn stats_records_are_refused() {
-        let mut sink = open("/dev/null", Format::Csv, None, Existing::Refuse).unwrap();
+        let mut sink = open("/dev/null", Format::Csv, None, &Existing::Refuse.into()).unwrap();
         assert!(matches!(sink.write(Record::Stats(&Default::default())), Err(Error::Option(_))));
     }
 

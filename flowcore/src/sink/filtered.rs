@@ -4,6 +4,7 @@ use super::{Sink, SinkCounts};
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::record::Record;
+use crate::time::Timestamp;
 
 /// Passes the records on that a filter lets through, and counts the others as `filtered`.
 pub struct Filtered {
@@ -38,6 +39,14 @@ impl Sink for Filtered {
 
     fn finish(&mut self) -> Result<(), Error> {
         self.sink.finish()
+    }
+
+    fn advance(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.sink.advance(now)
+    }
+
+    fn reopen(&mut self) -> Result<(), Error> {
+        self.sink.reopen()
     }
 
     fn counts(&self) -> SinkCounts {

@@ -1,7 +1,7 @@
 //! Sinks for what the machine says: sockets, processes, connection events, alerts.
 
-use super::output::{Output, split_compression};
-use super::{Existing, Format, Sink, jsonl, log, people, rows};
+use super::output::Output;
+use super::{FileOptions, Format, Sink, jsonl, log, people, rows, split_compression};
 use crate::error::Error;
 use crate::record::Column;
 
@@ -42,7 +42,7 @@ pub fn open_host(
     records: HostRecords,
     destination: &str,
     format: Format,
-    existing: Existing,
+    options: &FileOptions,
 ) -> Result<Box<dyn Sink>, Error> {
     if destination.split_once("://").is_some() {
         return Err(Error::Option(format!("{destination}: records can go to files and to '-' only")));
@@ -51,7 +51,7 @@ pub fn open_host(
     if format == Format::Log && records == HostRecords::Events {
         return Err(Error::Option(format!("{destination}: a log holds sockets and processes, no events")));
     }
-    let output = Output::open(destination, existing)?;
+    let output = Output::open(destination, options)?;
     Ok(match format {
         Format::Jsonl => Box::new(jsonl::Jsonl::new(output, &Column::parse("@core")?)),
         Format::Csv => Box::new(rows::Rows::new(output, records)?),
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(sockets.format("-", Format::Table), Format::Table);
         assert_eq!(HostRecords::named("/var/log/process/connections.log"), HostRecords::Sockets);
         assert_eq!(HostRecords::named("/var/log/processes.log"), HostRecords::Processes);
-        let events = open_host(HostRecords::Events, "events.log", Format::Jsonl, Existing::Refuse);
+        let events = open_host(HostRecords::Events, "events.log", Format::Jsonl, &FileOptions::default());
         assert!(matches!(events, Err(Error::Option(_))));
         assert!(!std::path::Path::new("events.log").exists());
     }

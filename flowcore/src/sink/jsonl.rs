@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::json::Prefix;
 use super::line::{Append, Line};
 use super::output::Output;
-use super::{Sink, json};
+use super::{Sink, by_output, json};
 use crate::error::Error;
 use crate::record::{Column, FlowRecord, Record, StatsRecord};
 
@@ -54,7 +54,8 @@ impl Named {
 
 impl Jsonl {
     /// Makes a sink for flow records with these columns, and for all other records as they are.
-    pub(super) fn new(output: Output, columns: &[Column]) -> Self {
+    pub(super) fn new(mut output: Output, columns: &[Column]) -> Self {
+        output.tell_gaps();
         Jsonl { output, columns: columns.iter().map(Named::new).collect(), line: Line::new() }
     }
 }
@@ -84,6 +85,8 @@ impl Sink for Jsonl {
         out.push(b'\n');
         Ok(())
     }
+
+    by_output!(output);
 
     fn flush(&mut self) -> Result<(), Error> {
         self.output.flush()

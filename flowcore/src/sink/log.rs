@@ -2,11 +2,11 @@
 //!
 //! A word never has blanks: they, the backslash and what acts on a terminal stand as octal numbers, `\040`.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::Write;
 
 use super::host::HostRecords;
 use super::output::Output;
-use super::{Sink, spell};
+use super::{Sink, by_output, spell};
 use crate::error::Error;
 use crate::field::is_unsafe;
 use crate::host::SocketKind;
@@ -18,8 +18,6 @@ use crate::time::Timestamp;
 pub(super) struct Log {
     output: Output,
     records: HostRecords,
-    /// The header is there.
-    begun: bool,
 }
 
 impl Log {
@@ -27,34 +25,26 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Output`] if the file begins otherwise.
-    pub(super) fn new(output: Output, records: HostRecords) -> Result<Self, Error> {
-        let begun = match output.head() {
-            None => false,
-            Some(VERSION) => true,
-            Some(_) => {
-                let other = "is no log of this kind, so nothing is added to it";
-                return Err(output.error(io::Error::new(ErrorKind::InvalidData, other)));
-            }
-        };
-        Ok(Log { output, records, begun })
+    pub(super) fn new(mut output: Output, records: HostRecords) -> Result<Self, Error> {
+        output.begin(VERSION, "is no log of this kind, so nothing is added to it")?;
+        Ok(Log { output, records })
     }
 
-    fn begin(&mut self, time: Timestamp) -> Result<(), Error> {
-        if self.begun {
-            return Ok(());
+    /// Dates the header of a file by its first record.
+    fn begin(&mut self, time: Timestamp) {
+        if !self.output.is_at_start() {
+            return;
         }
         let fields = match self.records {
             HostRecords::Processes => "timestamp upid [command_line with parameters]",
             _ => "timestamp prot laddr lport raddr rport status upid",
         };
-        let out = self.output.room()?;
-        out.extend_from_slice(VERSION.as_bytes());
-        out.extend_from_slice(b"\n#Date: ");
-        second(out, time, b' ');
+        let mut header = VERSION.as_bytes().to_vec();
+        header.extend_from_slice(b"\n#Date: ");
+        second(&mut header, time, b' ');
         // Writing to a Vec cannot fail.
-        _ = writeln!(out, "\n#Fields: {fields}");
-        self.begun = true;
-        Ok(())
+        _ = writeln!(header, "\n#Fields: {fields}");
+        self.output.set_header(header);
     }
 }
 
@@ -69,11 +59,11 @@ impl Sink for Log {
     fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
         match (self.records, record) {
             (HostRecords::Sockets, Record::Socket(record)) => {
-                self.begin(record.timestamp)?;
+                self.begin(record.timestamp);
                 connection(self.output.room()?, record);
             }
             (HostRecords::Processes, Record::Process(record)) => {
-                self.begin(record.timestamp)?;
+                self.begin(record.timestamp);
                 process(self.output.room()?, record);
             }
             _ => {
@@ -83,6 +73,8 @@ impl Sink for Log {
         }
         Ok(())
     }
+
+    by_output!(output);
 
     fn flush(&mut self) -> Result<(), Error> {
         self.output.flush()

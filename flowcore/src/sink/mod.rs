@@ -8,8 +8,10 @@
 )]
 
 mod csv;
+mod destination;
 mod digits;
 mod dns;
+mod files;
 mod filtered;
 mod grid;
 mod host;
@@ -18,8 +20,11 @@ mod jsonl;
 mod line;
 mod log;
 mod news;
+mod options;
 mod output;
+mod packer;
 mod people;
+mod place;
 mod read;
 mod rows;
 #[cfg(test)]
@@ -28,25 +33,32 @@ mod sample;
 mod sample_host;
 mod sighted;
 mod spell;
+mod sync;
 mod table;
+mod template;
+mod tidy;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::record::{Column, Record};
+use crate::time::Timestamp;
 
 use output::Output;
+use packer::split_compression;
 
 pub use filtered::Filtered;
 pub use host::{HostRecords, open_host};
 pub use news::{NewsWriter, read_news};
+pub use options::{Compress, Existing, FileOptions, Keep, Rotate, SyncPolicy};
 pub use read::read_sockets;
 pub use sighted::{SightedLines, read_sighted};
 
 /// A place where records go.
 ///
 /// The meter owns its sinks and calls them from one thread: [`write`](Sink::write) for each record,
-/// [`flush`](Sink::flush) now and then, [`finish`](Sink::finish) once at the end.
+/// [`flush`](Sink::flush) and [`advance`](Sink::advance) now and then, [`finish`](Sink::finish) once at the end.
 pub trait Sink: Send {
     /// Takes a record.
     ///
@@ -73,9 +85,34 @@ pub trait Sink: Send {
     /// [`Error::Output`] when the destination refuses the bytes.
     fn flush(&mut self) -> Result<(), Error>;
 
+    /// Tells what time it is: a file whose time is over is closed, what failed is tried again.
+    ///
+    /// The meter calls it in live capture with the time of day, every second; in a replay with table time, before the
+    /// first record of a second. By default nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Output`] when the destination refuses the bytes, or a file its name.
+    fn advance(&mut self, _now: Timestamp) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Writes to new files of the same names where somebody has moved the old ones away; by default nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Output`] when the destination refuses the bytes, or a file its name.
+    fn reopen(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Returns what became of the records that it took, as far as it knows; by default nothing.
+    fn counts(&self) -> SinkCounts {
+        SinkCounts::default()
+    }
+
     /// Ends the output: writes what is buffered and gives a compressed file its own name.
     ///
-    /// The meter calls it once, after the last record, also when an earlier call failed.
+    /// The meter calls it once: after the last record, or after a call that failed. What cannot be written then is lost
+    /// and counted.
     ///
     /// # Errors
     /// [`Error::Output`] when the destination refuses the bytes, or the file its name.
@@ -85,17 +122,6 @@ pub trait Sink: Send {
     fn counts(&self) -> SinkCounts {
         SinkCounts::default()
     }
-}
-
-/// What became of the records that a sink took without writing them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct SinkCounts {
-    /// Its filter did not let them through.
-    pub filtered: u64,
-    /// They wait on disk for a server.
-    pub spooled: u64,
-    /// They are lost, by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
 }
 
 /// How records are written.
@@ -117,7 +143,7 @@ impl Format {
     ///
     /// The extensions are `.jsonl` and `.csv`, also with `.gz` or `.zst` behind them.
     pub fn of(destination: &str, given: Format) -> Format {
-        let (name, _) = output::split_compression(destination);
+        let (name, _) = split_compression(destination);
         if name.ends_with(".jsonl") {
             Format::Jsonl
         } else if name.ends_with(".csv") {
@@ -128,17 +154,38 @@ impl Format {
     }
 }
 
-/// What to do where a destination exists already.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Existing {
-    /// Leaves it as it is and fails: right for replay.
-    Refuse,
-    /// Adds to its end: right for live capture. A compressed file is left alone, and the next free one of
-    /// `NAME-2.EXT`, `NAME-3.EXT` … is made beside it.
-    Append,
-    /// Starts it anew.
-    Overwrite,
+/// What became of the records that a sink took.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SinkCounts {
+    /// Records of all types that are in the destination; none where the sink does not count them.
+    pub written: Option<u64>,
+    /// Records that its filter did not let through.
+    pub filtered: u64,
+    /// Records that wait on disk for a server.
+    pub spooled: u64,
+    /// Records that were lost when the destination failed for good.
+    pub failed: u64,
+    /// Records that had no room, by reason: `disk_full`, `unwritable`.
+    pub dropped: BTreeMap<&'static str, u64>,
 }
+
+/// Forwards to an output what a sink does not do itself.
+macro_rules! by_output {
+    ($output:ident) => {
+        fn advance(&mut self, now: $crate::time::Timestamp) -> Result<(), Error> {
+            self.$output.advance(now)
+        }
+
+        fn reopen(&mut self) -> Result<(), Error> {
+            self.$output.reopen()
+        }
+
+        fn counts(&self) -> super::SinkCounts {
+            self.$output.counts()
+        }
+    };
+}
+use by_output;
 
 /// Opens a sink for flow records.
 ///
@@ -146,17 +193,18 @@ pub enum Existing {
 /// `.gz` or `.zst` compresses. `columns` are the fields of a flow record, in this order; `None` means
 /// `@core`, and for a table a choice made for people.
 ///
-/// A compressed file grows as `NAME.part` and gets its name in [`Sink::finish`].
+/// In the name of a file `%Y %m %d %H %M %S %j %s` stand for parts of the time, in UTC, and `%%` for `%`. A compressed
+/// file grows as `NAME.part` and gets its name when it is closed.
 ///
 /// # Errors
 /// [`Error::Output`] where the destination cannot be opened; its kind is
 /// [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) where a file is there that may not be touched.
-/// [`Error::Option`] for an address with a scheme (`https://…`), which is no file.
+/// [`Error::Option`] for an address with a scheme (`https://…`), which is no file, and for another placeholder.
 pub fn open(
     destination: &str,
     format: Format,
     columns: Option<&[Column]>,
-    existing: Existing,
+    options: &FileOptions,
 ) -> Result<Box<dyn Sink>, Error> {
     if destination.split_once("://").is_some() {
         return Err(Error::Option(format!("{destination}: records can go to files and to '-' only")));
@@ -165,7 +213,7 @@ pub fn open(
     if format == Format::Log {
         return Err(Error::Option(format!("{destination}: a log holds sockets and processes, no flows")));
     }
-    let output = Output::open(destination, existing)?;
+    let output = Output::open(destination, options)?;
     let core;
     let fields = match columns {
         Some(columns) => columns,
@@ -179,6 +227,17 @@ pub fn open(
         Format::Table => Box::new(table::Table::new(output, columns)?),
         Format::Jsonl | Format::Log => Box::new(jsonl::Jsonl::new(output, fields)),
     })
+}
+
+/// Returns the folder that the files of a destination lie in or beneath, which has to be writable; none for `-`.
+///
+/// # Errors
+/// [`Error::Option`] for a name that is refused.
+pub fn folder(destination: &str) -> Result<Option<PathBuf>, Error> {
+    if destination == "-" {
+        return Ok(None);
+    }
+    Ok(Some(template::Template::parse(destination)?.base().to_owned()))
 }
 
 #[cfg(test)]
@@ -197,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_address_is_no_file() {
-        let refused = open("https://collector.example/flows", Format::Jsonl, None, Existing::Append);
+        let refused = open("https://collector.example/flows", Format::Jsonl, None, &FileOptions::default());
         assert!(matches!(refused, Err(Error::Option(_))));
     }
 }

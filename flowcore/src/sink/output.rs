@@ -1,42 +1,105 @@
 //! Bytes on their way out: whole lines only, to standard output or to a file, compressed or not.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use flate2::write::GzEncoder;
-
-use super::Existing;
+use super::destination::Destination;
+use super::files::Files;
+use super::packer::Packer;
+use super::{FileOptions, SinkCounts};
 use crate::error::Error;
+use crate::time::Timestamp;
 
 /// A destination with the lines that wait for it.
 ///
 /// Lines leave in one write(2) of 256 KiB or what is there at a flush. A compressed file is a row of whole frames
 /// (gzip members, zstd frames) of whole lines: what reached the disk can be read, whatever happens later.
+///
+/// Where records come live, a file that cannot be written fails for a while: lines wait until the buffer is full, what
+/// comes then is dropped and counted, and each [`advance`](Output::advance) tries again.
 pub(super) struct Output {
     name: String,
-    file: File,
+    to: Destination,
     lines: Vec<u8>,
+    /// Records in `lines`.
+    waiting: u64,
+    /// Lines in front of them that are none.
+    told: u64,
+    /// Bytes of lines that are sent off at once.
+    portion: usize,
     packer: Packer,
     /// When the last compressed frame was written.
     last_frame: Option<Instant>,
-    /// A name to give up for a better one at the end.
-    rename: Option<(PathBuf, PathBuf)>,
-    /// The first line of the file that is added to.
-    head: Option<String>,
+    header: Header,
+    /// Failures are waited out.
+    patient: bool,
+    /// Why nothing is written for now.
+    failing: Option<&'static str>,
+    /// How many bytes of lines, and records, wait while what comes behind them is dropped.
+    kept: Option<(usize, u64)>,
+    /// Whether a gap becomes a line of its own.
+    tells_gaps: bool,
+    /// What was dropped and no line tells of yet.
+    gaps: BTreeMap<&'static str, u64>,
+    written: u64,
+    counts: SinkCounts,
+    now: Option<Timestamp>,
+}
+
+/// What every file begins with.
+#[derive(Default)]
+struct Header {
+    bytes: Vec<u8>,
+    /// The first line of a file that is added to, and what is said of one that begins otherwise.
+    first: Option<(String, &'static str)>,
 }
 
 impl Output {
     /// Opens a destination: `-` or a file.
-    pub(super) fn open(destination: &str, existing: Existing) -> Result<Self, Error> {
-        Output::open_raw(destination, existing).map_err(|source| error(destination, source))
+    pub(super) fn open(destination: &str, options: &FileOptions) -> Result<Self, Error> {
+        let (to, compression) = Destination::open(destination, options)?;
+        let packer = Packer::new(compression).map_err(|source| error(destination, source))?;
+        Ok(Output {
+            name: destination.to_owned(),
+            patient: options.live && to.is_file(),
+            to,
+            lines: Vec::with_capacity(packer.portion() + packer.portion() / 4),
+            waiting: 0,
+            told: 0,
+            portion: packer.portion(),
+            packer,
+            last_frame: None,
+            header: Header::default(),
+            failing: None,
+            kept: None,
+            tells_gaps: false,
+            gaps: BTreeMap::new(),
+            written: 0,
+            counts: SinkCounts::default(),
+            now: options.now,
+        })
     }
 
-    /// Returns the first line that the file had already, without its end; none in a new or empty file.
-    pub(super) fn head(&self) -> Option<&str> {
-        self.head.as_deref()
+    /// Sets what every file begins with, and its first line; a file that begins otherwise is refused with `other`.
+    pub(super) fn begin(&mut self, first_line: &str, other: &'static str) -> Result<(), Error> {
+        self.header.first = Some((first_line.to_owned(), other));
+        self.look_at_head().map_err(|source| self.error(source))
+    }
+
+    /// Sets the lines that every file begins with.
+    pub(super) fn set_header(&mut self, lines: impl Into<Vec<u8>>) {
+        self.header.bytes = lines.into();
+    }
+
+    /// Tells whether a record that is written now would be the first of its file.
+    pub(super) fn is_at_start(&self) -> bool {
+        self.lines.is_empty() && self.to.is_empty()
+    }
+
+    /// Has records that were dropped told of by a line among the others: right for JSON lines.
+    pub(super) fn tell_gaps(&mut self) {
+        self.tells_gaps = true;
     }
 
     /// Makes an [`Error::Output`] of this destination.
@@ -44,23 +107,57 @@ impl Output {
         error(&self.name, source)
     }
 
-    /// Returns where the next line may be appended, `\n` included; sends off what fills the buffer before that.
+    /// Returns where the next record may be appended, `\n` included; sends off what fills the buffer before that.
     ///
     /// What is appended until the next call is either whole lines or taken back by the caller.
     #[inline]
     pub(super) fn room(&mut self) -> Result<&mut Vec<u8>, Error> {
-        if self.lines.len() >= self.packer.portion() {
+        if self.lines.len() >= self.portion {
             self.send()?;
         }
+        self.waiting += 1;
         Ok(&mut self.lines)
     }
 
     /// Writes the lines that wait; compressed ones at most every 500 ms, since small frames compress badly.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         match self.last_frame {
-            Some(last) if last.elapsed() < FRAME_INTERVAL => Ok(()),
-            _ => self.send(),
+            Some(last) if last.elapsed() < FRAME_INTERVAL => {}
+            _ => self.send()?,
         }
+        if let Destination::Files(files) = &mut self.to {
+            files.sync();
+        }
+        Ok(())
+    }
+
+    /// Tells the time: files change, and what failed is tried again.
+    pub(super) fn advance(&mut self, now: Timestamp) -> Result<(), Error> {
+        self.now = Some(now);
+        let Destination::Files(files) = &mut self.to else { return self.try_again() };
+        if files.is_due(now) && !self.lines.is_empty() {
+            // They belong to the period before.
+            self.send()?;
+        }
+        self.with_files(|files| files.advance(now))?;
+        self.try_again()
+    }
+
+    /// Writes what waits, and the rest to a file of the same name.
+    pub(super) fn reopen(&mut self) -> Result<(), Error> {
+        self.send()?;
+        self.with_files(Files::reopen)
+    }
+
+    /// Returns what became of the records.
+    pub(super) fn counts(&self) -> SinkCounts {
+        let mut counts = self.counts.clone();
+        counts.written = Some(self.written);
+        if let (Some(reason), Some((_, kept))) = (self.failing, self.kept) {
+            *counts.dropped.entry(reason).or_default() += self.waiting - kept;
+        }
+        counts.dropped.retain(|_, records| *records > 0);
+        counts
     }
 
     /// Returns how many lines wait.
@@ -69,135 +166,191 @@ impl Output {
     }
 
     /// Writes all lines that wait and gives the file its name.
+    ///
+    /// What cannot be written now is given up, and counted.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
-        self.send()?;
-        match self.rename.take() {
-            Some((part, whole)) => fs::rename(part, whole).map_err(|source| error(&self.name, source)),
-            None => Ok(()),
+        self.settle();
+        self.failing = None;
+        if let Err(source) = self.send_raw().and_then(|()| self.end_empty_file()) {
+            let lost = std::mem::take(&mut self.waiting);
+            self.lines.clear();
+            self.kept = None;
+            match self.patient {
+                true => *self.counts.dropped.entry(reason(&source)).or_default() += lost,
+                false => self.counts.failed += lost,
+            }
+            if let Destination::Files(files) = &mut self.to {
+                files.abandon();
+            }
+            return Err(self.error(source));
+        }
+        match &mut self.to {
+            Destination::Stream(..) => Ok(()),
+            Destination::Files(files) => files.finish().map_err(|source| error(&self.name, source)),
         }
     }
 
-    fn open_raw(destination: &str, existing: Existing) -> io::Result<Self> {
-        let (_, compression) = split_compression(destination);
-        let wanted = Path::new(destination);
-        let mut output = Output {
-            name: destination.to_owned(),
-            file: File::from(io::stdout().as_fd().try_clone_to_owned()?),
-            lines: Vec::with_capacity(PLAIN_PORTION + PLAIN_PORTION / 4),
-            packer: Packer::new(compression)?,
-            last_frame: None,
-            rename: None,
-            head: None,
-        };
-        if destination == "-" {
-            return Ok(output);
+    fn with_files(&mut self, act: impl FnOnce(&mut Files) -> io::Result<()>) -> Result<(), Error> {
+        let Destination::Files(files) = &mut self.to else { return Ok(()) };
+        match act(files) {
+            // The next start finds what was left undone.
+            Err(_) if self.patient => Ok(()),
+            outcome => outcome.map_err(|source| error(&self.name, source)),
         }
-        if fs::metadata(wanted).is_ok_and(|there| !there.is_file()) {
-            // A device or a named pipe: nothing to overwrite, nothing to rename. A folder refuses by itself.
-            output.file = OpenOptions::new().write(true).open(wanted)?;
-        } else if compression == Compression::None {
-            output.file = match existing {
-                Existing::Refuse => create(wanted)?,
-                Existing::Append => OpenOptions::new().read(true).append(true).create(true).open(wanted)?,
-                Existing::Overwrite => File::create(wanted)?,
-            };
-            if existing == Existing::Append {
-                cut_to_whole_line(&output.file)?;
-                output.head = first_line(&output.file)?;
-            }
-        } else {
-            let whole = match existing {
-                Existing::Append => first_free(destination),
-                _ => wanted.to_owned(),
-            };
-            if existing == Existing::Refuse && whole.exists() {
-                return Err(taken());
-            }
-            let part = with_suffix(&whole, ".part");
-            output.file = if existing == Existing::Overwrite { File::create(&part)? } else { create(&part)? };
-            output.rename = Some((part, whole));
+    }
+
+    fn try_again(&mut self) -> Result<(), Error> {
+        if self.failing.is_none() {
+            return Ok(());
         }
-        Ok(output)
+        self.settle();
+        self.failing = None;
+        self.send()
     }
 
     /// Writes all lines that wait; those that could not be written go on waiting.
     fn send(&mut self) -> Result<(), Error> {
-        if self.lines.is_empty() {
-            return Ok(());
+        self.settle();
+        if self.failing.is_none() {
+            match self.send_raw() {
+                Ok(()) => return Ok(()),
+                Err(refused) if self.patient && refused.kind() != ErrorKind::BrokenPipe => {
+                    self.failing = Some(reason(&refused));
+                }
+                Err(source) => return Err(self.error(source)),
+            }
         }
-        self.send_raw().map_err(|source| error(&self.name, source))
+        // Once records were dropped, the line that tells of them comes before any others.
+        if self.lines.len() >= self.portion || !self.gaps.is_empty() {
+            self.kept = Some((self.lines.len(), self.waiting));
+        }
+        Ok(())
+    }
+
+    /// Drops what came while there was no room for it.
+    fn settle(&mut self) {
+        let (Some((bytes, records)), Some(reason)) = (self.kept.take(), self.failing) else { return };
+        let dropped = self.waiting - records;
+        self.lines.truncate(bytes);
+        self.waiting = records;
+        if dropped > 0 {
+            *self.counts.dropped.entry(reason).or_default() += dropped;
+            if self.tells_gaps {
+                *self.gaps.entry(reason).or_default() += dropped;
+            }
+        }
     }
 
     fn send_raw(&mut self) -> io::Result<()> {
-        let Some(packed) = self.packer.pack(&self.lines)? else {
-            let (written, outcome) = write_counted(&mut self.file, &self.lines);
-            let whole = if outcome.is_ok() { written } else { whole_lines(&self.lines, written) };
-            take_back(&mut self.file, written - whole);
-            self.lines.drain(..whole);
-            return outcome;
-        };
-        let (written, outcome) = write_counted(&mut self.file, &packed);
-        match outcome {
-            Ok(()) => self.lines.clear(),
-            Err(_) => take_back(&mut self.file, written),
+        if let Destination::Files(files) = &mut self.to {
+            files.look_for_deleted();
         }
-        self.last_frame = Some(Instant::now());
-        outcome
-    }
-}
-
-/// How a file is compressed, by its name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-/// Splits a destination into what stands before `.gz` or `.zst`, and what that says.
-pub(super) fn split_compression(destination: &str) -> (&str, Compression) {
-    if let Some(name) = destination.strip_suffix(".gz") {
-        (name, Compression::Gzip)
-    } else if let Some(name) = destination.strip_suffix(".zst") {
-        (name, Compression::Zstd)
-    } else {
-        (destination, Compression::None)
-    }
-}
-
-/// Makes whole frames of whole lines.
-enum Packer {
-    None,
-    Gzip,
-    Zstd(zstd::bulk::Compressor<'static>),
-}
-
-impl Packer {
-    fn new(compression: Compression) -> io::Result<Self> {
-        Ok(match compression {
-            Compression::None => Packer::None,
-            Compression::Gzip => Packer::Gzip,
-            Compression::Zstd => Packer::Zstd(zstd::bulk::Compressor::new(zstd::DEFAULT_COMPRESSION_LEVEL)?),
-        })
-    }
-
-    /// Returns how many bytes of lines are sent off at once.
-    fn portion(&self) -> usize {
-        match self {
-            Packer::None => PLAIN_PORTION,
-            Packer::Gzip | Packer::Zstd(_) => PACKED_PORTION,
-        }
-    }
-
-    fn pack(&mut self, lines: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        match self {
-            Packer::None => Ok(None),
-            Packer::Gzip => {
-                let mut member = GzEncoder::new(Vec::new(), flate2::Compression::default());
-                member.write_all(lines)?;
-                member.finish().map(Some)
+        while self.has_news() {
+            self.begin_file()?;
+            let portion = match (&self.to, &self.packer) {
+                (Destination::Files(files), Packer::None) => files.portion(&self.lines).len(),
+                _ => self.lines.len(),
+            };
+            let (sent, outcome) = if portion > 0 { self.put(portion) } else { (0, Ok(())) };
+            self.note_sent(sent);
+            outcome?;
+            if let Destination::Files(files) = &mut self.to {
+                files.close_if_large(portion == 0 && !self.lines.is_empty())?;
             }
-            Packer::Zstd(compressor) => compressor.compress(lines).map(Some),
+        }
+        Ok(())
+    }
+
+    /// Puts an empty frame into a compressed file of a replay that has no records: without one it would be none.
+    fn end_empty_file(&mut self) -> io::Result<()> {
+        match &self.to {
+            Destination::Files(files) if !self.patient && files.is_open() && files.is_empty() => {}
+            _ => return Ok(()),
+        }
+        match self.packer.pack(&[])? {
+            Some(frame) => self.to.write_header(&frame),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the first bytes out of the buffer, and counts the records in them.
+    fn note_sent(&mut self, bytes: usize) {
+        let records = match bytes == self.lines.len() {
+            true => {
+                self.told = 0;
+                self.waiting
+            }
+            false => {
+                let lines = newlines(self.lines.get(..bytes).unwrap_or_default());
+                let told = lines.min(self.told);
+                self.told -= told;
+                (lines - told).min(self.waiting)
+            }
+        };
+        self.lines.drain(..bytes);
+        self.waiting -= records;
+        self.written += records;
+    }
+
+    /// Tells whether there is anything to write.
+    fn has_news(&mut self) -> bool {
+        if self.lines.is_empty() && !self.gaps.is_empty() {
+            self.lines.extend_from_slice(&gap_lines(&self.gaps, self.now));
+            self.told = self.gaps.len() as u64;
+            self.gaps.clear();
+        }
+        let is_open = match &self.to {
+            Destination::Stream(..) => true,
+            Destination::Files(files) => files.is_open(),
+        };
+        !self.lines.is_empty() || (is_open && self.to.is_empty() && !self.header.bytes.is_empty())
+    }
+
+    /// Opens the file that is due and writes its header.
+    fn begin_file(&mut self) -> io::Result<()> {
+        if let Destination::Files(files) = &mut self.to
+            && files.ready()?
+            && let Err(other) = self.look_at_head()
+        {
+            if let Destination::Files(files) = &mut self.to {
+                files.refuse();
+            }
+            return Err(other);
+        }
+        if self.to.is_empty() && !self.header.bytes.is_empty() {
+            match self.packer.pack(&self.header.bytes)? {
+                Some(frame) => self.to.write_header(&frame)?,
+                None => self.to.write_header(&self.header.bytes)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the first line of the open file with what it should be.
+    fn look_at_head(&self) -> io::Result<()> {
+        match (&self.to, &self.header.first) {
+            (Destination::Files(files), Some((first, other)))
+                if files.head().is_some_and(|head| head != first) =>
+            {
+                Err(io::Error::new(ErrorKind::InvalidData, *other))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the first lines; returns how many bytes of them are out.
+    fn put(&mut self, portion: usize) -> (usize, io::Result<()>) {
+        let lines = self.lines.get(..portion).unwrap_or_default();
+        match self.packer.pack(lines) {
+            Ok(None) => self.to.write(lines, false),
+            Ok(Some(frame)) => {
+                self.last_frame = Some(Instant::now());
+                match self.to.write(&frame, true) {
+                    (_, Ok(())) => (portion, Ok(())),
+                    (_, refused) => (0, refused),
+                }
+            }
+            Err(error) => (0, Err(error)),
         }
     }
 }
@@ -206,107 +359,32 @@ fn error(name: &str, source: io::Error) -> Error {
     Error::Output { name: name.to_owned(), source }
 }
 
-fn taken() -> io::Error {
-    io::Error::new(ErrorKind::AlreadyExists, "exists already")
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    match File::create_new(path) {
-        Err(refused) if refused.kind() == ErrorKind::AlreadyExists => Err(taken()),
-        outcome => outcome,
+/// Returns what records are counted under that find no room because of this.
+fn reason(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "disk_full",
+        _ => "unwritable",
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Returns `flows.jsonl.zst`, else `flows-2.jsonl.zst` and so on: the first that is not there, nor its `.part`.
-fn first_free(destination: &str) -> PathBuf {
-    let (name, _) = split_compression(destination);
-    let stem = [".jsonl", ".csv", ".log"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
-    let ending = destination.strip_prefix(stem).unwrap_or_default();
-    let mut path = PathBuf::from(destination);
-    let mut number = 2;
-    while path.exists() || with_suffix(&path, ".part").exists() {
-        path = format!("{stem}-{number}{ending}").into();
-        number += 1;
-    }
-    path
-}
-
-/// Returns how many bytes went out, and how it ended.
-fn write_counted(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match file.write(rest) {
-            Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
-            Ok(n) => written += n,
-            Err(again) if again.kind() == ErrorKind::Interrupted => {}
-            Err(refused) => return (written, Err(refused)),
-        }
-    }
-    (written, Ok(()))
-}
-
-/// Returns the length of the whole lines among the first `written` bytes.
-fn whole_lines(lines: &[u8], written: usize) -> usize {
-    let sent = lines.get(..written).unwrap_or_default();
-    sent.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)
-}
-
-/// Takes the last bytes back where that is possible: out of a file, not out of a pipe.
-fn take_back(file: &mut File, bytes: usize) {
-    if bytes > 0
-        && let Ok(there) = file.metadata()
-        && there.is_file()
-    {
-        _ = file.set_len(there.len().saturating_sub(bytes as u64));
-        _ = file.seek(SeekFrom::End(0));
-    }
-}
-
-/// Cuts off a last line without an end: what a killed run left.
-fn cut_to_whole_line(mut file: &File) -> io::Result<()> {
-    let length = file.metadata()?.len();
-    let start = length.saturating_sub(LONGEST_LINE);
-    let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(start))?;
-    file.take(LONGEST_LINE).read_to_end(&mut tail)?;
-    let whole = whole_lines(&tail, tail.len());
-    if whole == 0 && length > 0 {
-        return Err(io::Error::new(
-            ErrorKind::InvalidData,
-            "does not end in a whole line, so nothing is added to it",
+/// One JSON line for each reason.
+fn gap_lines(gaps: &BTreeMap<&'static str, u64>, now: Option<Timestamp>) -> Vec<u8> {
+    let mut lines = String::new();
+    for (reason, records) in gaps {
+        let timestamp = now.unwrap_or_default();
+        lines.push_str(&format!(
+            "{{\"type\":\"gap\",\"timestamp\":\"{timestamp}\",\"reason\":\"{reason}\",\"records\":{records}}}\n"
         ));
     }
-    if whole < tail.len() {
-        file.set_len(start + whole as u64)?;
-    }
-    Ok(())
+    lines.into_bytes()
 }
 
-fn first_line(mut file: &File) -> io::Result<Option<String>> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut line = Vec::new();
-    BufReader::new(file).take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-    let line = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
-    Ok(Some(line).filter(|line| !line.is_empty()))
+fn newlines(lines: &[u8]) -> u64 {
+    lines.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
-
-/// Bytes of lines that are written at once.
-const PLAIN_PORTION: usize = 256 * 1024;
-
-/// Bytes of lines that are compressed at once: larger frames compress better.
-const PACKED_PORTION: usize = 1024 * 1024;
 
 /// How long flushes of compressed lines wait for one another.
 const FRAME_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How far back the end of the last whole line is looked for.
-const LONGEST_LINE: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

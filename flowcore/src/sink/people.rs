@@ -4,10 +4,10 @@ mod network;
 
 use std::cmp::Ordering;
 
-use super::Sink;
 use super::grid::Grid;
 use super::host::HostRecords;
 use super::output::Output;
+use super::{Sink, by_output};
 use crate::error::Error;
 use crate::field::Printable;
 use crate::host::SocketKind;
@@ -122,6 +122,8 @@ impl Sink for People {
         }
         Ok(())
     }
+
+    by_output!(output);
 
     fn flush(&mut self) -> Result<(), Error> {
         self.show()?;

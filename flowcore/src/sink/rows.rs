@@ -2,7 +2,7 @@
 
 use super::host::HostRecords;
 use super::output::Output;
-use super::{Sink, csv, json, spell};
+use super::{Sink, by_output, csv, json, spell};
 use crate::error::Error;
 use crate::field::Scalar;
 use crate::record::{Described, Members, NetworkEvent, ProcessRecord, Record, Row, SocketRecord};
@@ -41,6 +41,8 @@ impl Sink for Rows {
         cells.end();
         Ok(())
     }
+
+    by_output!(output);
 
     fn flush(&mut self) -> Result<(), Error> {
         self.output.flush()

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 pub(super) fn written(name: &str, records: HostRecords, format: Format, all: &[Record<'_>]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
-    let mut sink = open_host(records, path.to_str().unwrap(), format, Existing::Refuse).unwrap();
+    let mut sink = open_host(records, path.to_str().unwrap(), format, &Existing::Refuse.into()).unwrap();
     for record in all {
         sink.write(*record).unwrap();
     }

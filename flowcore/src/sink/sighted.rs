@@ -28,7 +28,7 @@ impl SightedLines {
     /// # Errors
     /// Those of [`open`](super::open).
     pub fn open(destination: &str, existing: Existing) -> Result<Self, Error> {
-        Ok(SightedLines { output: Output::open(destination, existing)? })
+        Ok(SightedLines { output: Output::open(destination, &existing.into())? })
     }
 
     /// Writes a socket.

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::output::Output;
-use super::{Sink, digits, json, spell};
+use super::{Sink, by_output, digits, json, spell};
 use crate::error::Error;
 use crate::field::Scalar;
 use crate::key::{End, Endpoint};
@@ -56,12 +56,13 @@ impl Table {
         let columns =
             columns.map_or_else(for_people, |columns| columns.iter().map(TableColumn::of).collect());
         let mut table = Table { output, columns, cell: Vec::new() };
-        let out = table.output.room()?;
-        let mut line = Line::new(out);
+        let mut header = Vec::new();
+        let mut line = Line::new(&mut header);
         for column in &table.columns {
             line.put(column, column.title.as_bytes());
         }
         line.end();
+        table.output.set_header(header);
         Ok(table)
     }
 }
@@ -86,6 +87,8 @@ impl Sink for Table {
         line.end();
         Ok(())
     }
+
+    by_output!(output);
 
     fn flush(&mut self) -> Result<(), Error> {
         self.output.flush()

@@ -18,7 +18,8 @@ fn lines(fields: &str, records: &[Record<'_>]) -> Vec<String> {
 fn with_columns(columns: &[Column], records: &[Record<'_>]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("flows");
-    let mut sink = open(path.to_str().unwrap(), Format::Jsonl, Some(columns), Existing::Refuse).unwrap();
+    let mut sink =
+        open(path.to_str().unwrap(), Format::Jsonl, Some(columns), &Existing::Refuse.into()).unwrap();
     for &record in records {
         sink.write(record).unwrap();
     }
@@ -158,7 +159,7 @@ fn stats_records_begin_with_their_type() {
 fn core_is_the_default() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("flows");
-    let mut sink = open(path.to_str().unwrap(), Format::Jsonl, None, Existing::Refuse).unwrap();
+    let mut sink = open(path.to_str().unwrap(), Format::Jsonl, None, &Existing::Refuse.into()).unwrap();
     sink.write(Record::Flow(&sample::tcp())).unwrap();
     sink.finish().unwrap();
     assert_eq!(fs::read_to_string(path).unwrap().trim_end(), line("@core", &sample::tcp()));

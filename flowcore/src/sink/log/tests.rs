@@ -57,7 +57,8 @@ fn a_log_goes_on_under_its_header() {
     let path = folder.path().join("c.log");
     let path = path.to_str().unwrap();
     for _ in 0..2 {
-        let mut sink = open_host(HostRecords::Sockets, path, Format::Jsonl, Existing::Append).unwrap();
+        let mut sink =
+            open_host(HostRecords::Sockets, path, Format::Jsonl, &Existing::Append.into()).unwrap();
         let record = &snapshot()[1];
         assert!(sink.takes(Record::Socket(record)));
         sink.write(Record::Socket(record)).unwrap();
@@ -66,13 +67,14 @@ fn a_log_goes_on_under_its_header() {
     let text = std::fs::read_to_string(path).unwrap();
     assert_eq!(text.lines().count(), 5);
     std::fs::write(path, "type,timestamp\n").unwrap();
-    let other = open_host(HostRecords::Sockets, path, Format::Jsonl, Existing::Append);
+    let other = open_host(HostRecords::Sockets, path, Format::Jsonl, &Existing::Append.into());
     assert!(matches!(other, Err(Error::Output { .. })));
     let record = ProcessRecord {
         timestamp: time(),
         change: ProcessChange::Present,
         process: Arc::clone(&a_process(1, "/sbin/init", &[])),
     };
-    let mut sink = open_host(HostRecords::Sockets, "/dev/null", Format::Log, Existing::Append).unwrap();
+    let mut sink =
+        open_host(HostRecords::Sockets, "/dev/null", Format::Log, &Existing::Append.into()).unwrap();
     assert!(matches!(sink.write(Record::Process(&record)), Err(Error::Option(_))));
 }

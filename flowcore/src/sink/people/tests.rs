@@ -63,7 +63,8 @@ fn events_stand_under_one_header() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t");
     let mut sink =
-        open_host(HostRecords::Events, path.to_str().unwrap(), Format::Table, Existing::Refuse).unwrap();
+        open_host(HostRecords::Events, path.to_str().unwrap(), Format::Table, &Existing::Refuse.into())
+            .unwrap();
     for _ in 0..2 {
         sink.write(Record::Event(&event())).unwrap();
         sink.flush().unwrap();
@@ -80,7 +81,8 @@ fn events_stand_under_one_header() {
 
 #[test]
 fn what_has_no_place_is_refused() {
-    let mut sink = open_host(HostRecords::Sockets, "/dev/null", Format::Table, Existing::Append).unwrap();
+    let mut sink =
+        open_host(HostRecords::Sockets, "/dev/null", Format::Table, &Existing::Append.into()).unwrap();
     assert!(!sink.takes(Record::Event(&event())));
     assert!(matches!(sink.write(Record::Event(&event())), Err(Error::Option(_))));
 }

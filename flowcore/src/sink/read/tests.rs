@@ -13,7 +13,7 @@ fn through(name: &str, records: &[SocketRecord]) -> Vec<SocketRecord> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     let path = path.to_str().unwrap();
-    let mut sink = open_host(HostRecords::Sockets, path, Format::Jsonl, Existing::Refuse).unwrap();
+    let mut sink = open_host(HostRecords::Sockets, path, Format::Jsonl, &Existing::Refuse.into()).unwrap();
     for record in records {
         sink.write(Record::Socket(record)).unwrap();
     }

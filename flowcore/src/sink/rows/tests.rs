@@ -78,7 +78,7 @@ fn appends_under_the_same_header_or_refuses() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("all.csv");
     let path = path.to_str().unwrap();
-    let append = |records| open_host(records, path, Format::Csv, Existing::Append);
+    let append = |records| open_host(records, path, Format::Csv, &Existing::Append.into());
     let sockets = snapshot();
     for _ in 0..2 {
         let mut sink = append(HostRecords::Sockets).unwrap();
@@ -93,7 +93,8 @@ fn appends_under_the_same_header_or_refuses() {
 
 #[test]
 fn holds_one_type_of_record() {
-    let mut sink = open_host(HostRecords::Sockets, "/dev/null", Format::Csv, Existing::Append).unwrap();
+    let mut sink =
+        open_host(HostRecords::Sockets, "/dev/null", Format::Csv, &Existing::Append.into()).unwrap();
     assert!(sink.takes(Record::Socket(&snapshot()[0])) && !sink.takes(Record::Event(&event())));
     assert!(matches!(sink.write(Record::Event(&event())), Err(Error::Option(_))));
 }

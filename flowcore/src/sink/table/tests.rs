@@ -7,7 +7,8 @@ fn table(fields: Option<&str>, flows: &[FlowRecord]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("flows.txt");
     let columns = fields.map(|fields| Column::parse(fields).unwrap());
-    let mut sink = open(path.to_str().unwrap(), Format::Table, columns.as_deref(), Existing::Refuse).unwrap();
+    let mut sink =
+        open(path.to_str().unwrap(), Format::Table, columns.as_deref(), &Existing::Refuse.into()).unwrap();
     for flow in flows {
         sink.write(Record::Flow(flow)).unwrap();
     }
@@ -85,7 +86,7 @@ fn nothing_from_outside_acts_on_the_terminal() {
 
 #[test]
 fn stats_records_are_refused() {
-    let mut sink = open("/dev/null", Format::Table, None, Existing::Refuse).unwrap();
+    let mut sink = open("/dev/null", Format::Table, None, &Existing::Refuse.into()).unwrap();
     assert!(matches!(sink.write(Record::Stats(&Default::default())), Err(Error::Option(_))));
 }
 
