@@ -8,7 +8,7 @@
 //!   decoding makes of it.
 //! - **Rooms that do not know each other**: [`capture`] is where frames come from, [`decode`] makes packets of
 //!   them, [`feature`] holds the per-flow numbers, [`l7`] reads payloads, [`host`] asks the machine for its sockets
-//!   and for the processes that own them.
+//!   and for the processes that own them, [`spool`] keeps lines on disk until a server has taken them.
 //! - **[`record`]**: what comes out, with the name, type and unit of every field.
 //! - **[`table`]**: the heart. A [`FlowTable`](table::FlowTable) takes packets and returns records; it has no
 //!   threads and no clock, and is told the time by the packets.
@@ -57,6 +57,7 @@ pub mod shard;
 #[cfg(feature = "ship")]
 pub mod ship;
 pub mod sink;
+pub mod spool;
 pub mod stop;
 pub mod table;
 pub mod time;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["time", "key", "field", "error", "stop"],
     &["packet"],
-    &["capture", "decode", "feature", "l7", "host"],
+    &["capture", "decode", "feature", "l7", "host", "spool"],
     &["record"],
     &["table", "watch", "filter", "ship"],
     &["shard", "sink", "enrich"],
@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
 /// Which room may name which outside package. A path may be a room or one file of it.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("pcap", &["capture"]),
-    ("rustix", &["capture", "host", "ship", "sink"]),
+    ("rustix", &["capture", "host", "ship", "sink", "spool"]),
     ("etherparse", &["decode"]),
     ("dns_parser", &["l7/dns"]),
     ("sha1", &["feature/community_id.rs"]),
@@ -37,7 +37,9 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("backon", &["ship"]),
     // Compression stands at both ends of the data's way: files are read and written compressed.
     ("flate2", &["capture", "sink", "ship"]),
-    ("zstd", &["capture", "sink"]),
+    ("zstd", &["capture", "sink", "spool"]),
+    // Damage on disk is found by the checksum that gzip has, so by a package that is there anyway.
+    ("crc32fast", &["spool"]),
     // Derives for the records.
     ("serde", &["time", "key", "field", "error", "packet", "l7", "host", "record", "sink", "ship"]),
 ];

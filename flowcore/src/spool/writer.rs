@@ -1,0 +1,303 @@
+//! The writer's side.
+
+use std::fmt;
+use std::io::{self, BufRead};
+use std::path::Path;
+use std::time::Duration;
+
+use super::frame::{Header, Packer};
+use super::gap::{Gap, GapReason};
+use super::recover::{self, recover};
+use super::slots::Slots;
+use super::stamp::Stamp;
+use super::store::Store;
+use super::waiting::{Waiting, now};
+use super::{SpoolOptions, SyncPolicy};
+
+/// The writing end of a spool: lines go in, each with the next number.
+///
+/// Lines wait in memory until a portion of them is full or [`Spool::flush`] is called, and then become a frame on
+/// disk. Whoever writes sees to it that it is called: within 500 ms of a line, say. Dropped without
+/// [`Spool::finish`], a spool is left as a kill would leave it.
+pub struct Spool {
+    store: Store,
+    /// Instance and reservation.
+    head: Slots<2>,
+    /// Numbers below this may be given.
+    reserved: u64,
+    stamp: Stamp,
+    /// The number of the next record that is written.
+    written: u64,
+    waiting: Waiting,
+    packer: Packer,
+    sync: SyncPolicy,
+    /// The first of the numbers below `written` that the last run left, to be said before anything else is written.
+    lost_from: u64,
+    longest: usize,
+    accepted: u64,
+    too_long: u64,
+    missing: u64,
+}
+
+/// What a [`Spool`] did since it was opened, and how it stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct SpoolCounts {
+    /// Records that [`Spool::append`] took; those too long included.
+    pub records: u64,
+    /// Records of these that were too long, so that a gap line stands in their place.
+    pub too_long: u64,
+    /// Records that were lost before they came here, by [`Spool::skip`].
+    pub skipped: u64,
+    /// Records of these that are in memory still.
+    pub waiting: u64,
+    /// Records, of this run or of one before, that were deleted for room before a reader was done with them.
+    pub full_records: u64,
+    /// Bytes on disk of the segments that held them.
+    pub full_bytes: u64,
+    /// Bytes of all segments on disk, those that a reader deleted lately included.
+    pub disk_bytes: u64,
+    /// The number that the next record gets.
+    pub next_seq: u64,
+}
+
+impl Spool {
+    /// Opens the spool in a folder for writing, or makes both.
+    ///
+    /// What a run before this one left torn is cut off; the numbers go on above all that it may have used.
+    ///
+    /// # Errors
+    /// Of the kind [`ResourceBusy`](io::ErrorKind::ResourceBusy) where another process writes this spool,
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for too small a limit, else those of the files.
+    pub fn open(folder: impl AsRef<Path>, options: SpoolOptions) -> io::Result<Self> {
+        Spool::open_in(folder.as_ref(), options, recover::boot())
+    }
+
+    /// Opens a spool in a run of the machine.
+    pub(super) fn open_in(folder: &Path, options: SpoolOptions, boot: u128) -> io::Result<Self> {
+        let SpoolOptions { max_bytes, sync } = options;
+        if max_bytes < SMALLEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a spool needs at least 64 KiB"));
+        }
+        let found = recover(folder, boot)?;
+        let portion_bytes = usize::try_from(max_bytes / 16).map_or(PORTION, |bytes| bytes.min(PORTION));
+        let longest = usize::try_from(max_bytes / 4).map_or(LONGEST, |bytes| bytes.min(LONGEST));
+        Ok(Spool {
+            store: Store::new(folder, found.segments, found.mark, found.state, max_bytes),
+            head: found.head,
+            reserved: found.reserved,
+            stamp: Stamp::new(found.instance, found.next_seq),
+            written: found.next_seq,
+            waiting: Waiting::new(portion_bytes),
+            packer: Packer::new()?,
+            sync,
+            lost_from: found.lost_from,
+            longest,
+            accepted: 0,
+            too_long: 0,
+            missing: 0,
+        })
+    }
+
+    /// Takes whole lines, each a JSON object, and gives each of them `instance` and `seq` as its last members.
+    ///
+    /// A line too long for the spool (4 MiB, or a quarter of its limit) is counted and leaves a gap line in its place.
+    ///
+    /// # Errors
+    /// None of the lines is taken, and all that was before stays as it was: those of the disk, since a portion has to be
+    /// written before more is taken; [`InvalidInput`](io::ErrorKind::InvalidInput) where a line is no object.
+    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        while self.waiting.is_full() {
+            self.write_portion()?;
+        }
+        let (before, first, too_long) = (self.waiting.before(), self.stamp.seq(), self.too_long);
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let mut behind = rest;
+            let length = behind.skip_until(b'\n')?;
+            let line = rest.get(..length).unwrap_or_default();
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            rest = behind;
+            if line.len() > self.longest {
+                self.leave_out();
+            } else if !line.is_empty() && !self.waiting.add(line, &mut self.stamp) {
+                self.waiting.return_to(&before);
+                self.stamp = Stamp::new(self.stamp.instance(), first);
+                self.too_long = too_long;
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a line is no JSON object"));
+            }
+        }
+        self.accepted += self.stamp.seq() - first;
+        Ok(())
+    }
+
+    /// Says that records were lost before they came here: they get numbers, and a gap line of this reason.
+    ///
+    /// # Errors
+    /// Those of the disk, and then nothing is done but that lines which waited may be written.
+    pub fn skip(&mut self, reason: GapReason, records: u64) -> io::Result<()> {
+        self.write_all()?;
+        if records > 0 {
+            self.write_lost()?;
+            self.write_gap(reason, self.written, records)?;
+            self.stamp = Stamp::new(self.stamp.instance(), self.written);
+            self.missing += records;
+        }
+        Ok(())
+    }
+
+    /// Writes all lines that wait, and makes the disk write as [`SpoolOptions::sync`] says.
+    ///
+    /// # Errors
+    /// Those of the disk; what could not be written goes on waiting.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.write_all()?;
+        match (self.sync, self.store.dirty()) {
+            (SyncPolicy::Always, Some(_)) => self.sync(),
+            (SyncPolicy::Every(time), Some(since)) if since.elapsed() >= time => self.sync(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Flushes if a line has waited for so long: larger frames are smaller on disk.
+    ///
+    /// # Errors
+    /// Those of [`Spool::flush`].
+    pub fn flush_older(&mut self, than: Duration) -> io::Result<()> {
+        let is_due =
+            self.waiting.oldest().or(self.store.dirty()).is_some_and(|since| since.elapsed() >= than);
+        if is_due { self.flush() } else { Ok(()) }
+    }
+
+    /// Makes all that was written reach the disk, whatever [`SpoolOptions::sync`] says.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.store.sync()
+    }
+
+    /// Writes all that waits, has it on the disk, and gives back the numbers that were reserved.
+    ///
+    /// # Errors
+    /// Those of the disk; what could not be written goes on waiting.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.write_all()?;
+        self.store.sync()?;
+        self.reserve(self.written)
+    }
+
+    /// Returns who gives the numbers: random, made with the spool.
+    ///
+    /// In lines it stands as 16 hex digits.
+    pub fn instance(&self) -> u64 {
+        self.stamp.instance()
+    }
+
+    /// Returns what was done so far.
+    pub fn counts(&self) -> SpoolCounts {
+        let lost = self.store.lost();
+        SpoolCounts {
+            records: self.accepted,
+            too_long: self.too_long,
+            skipped: self.missing,
+            waiting: self.waiting.records(),
+            full_records: lost.records,
+            full_bytes: lost.bytes,
+            disk_bytes: self.store.bytes(),
+            next_seq: self.stamp.seq(),
+        }
+    }
+
+    fn write_all(&mut self) -> io::Result<()> {
+        while self.waiting.first().is_some() {
+            self.write_portion()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the oldest portion that waits.
+    fn write_portion(&mut self) -> io::Result<()> {
+        self.write_lost()?;
+        let Some((portion, lines)) = self.waiting.first() else { return Ok(()) };
+        let end = self.written + portion.records;
+        let header = Header {
+            gap: None,
+            raw_len: 0,
+            packed_len: 0,
+            checksum: 0,
+            instance: self.stamp.instance(),
+            first_seq: self.written,
+            records: portion.records,
+            time: portion.time,
+        };
+        let (header, frame) = self.packer.pack(header, lines)?;
+        if end > self.reserved {
+            reserve(&mut self.head, &mut self.reserved, header.instance, end + BLOCK)?;
+        }
+        self.store.put(&header, frame)?;
+        self.waiting.remove_first();
+        self.written = end;
+        self.lost_from = end;
+        Ok(())
+    }
+
+    /// Says what the last run left without a record, before anything else is said.
+    fn write_lost(&mut self) -> io::Result<()> {
+        match self.written - self.lost_from {
+            0 => Ok(()),
+            records => self.write_gap(GapReason::Restart, self.lost_from, records),
+        }
+    }
+
+    fn write_gap(&mut self, reason: GapReason, first_seq: u64, records: u64) -> io::Result<()> {
+        let header = Header::of_gap(reason, self.stamp.instance(), first_seq, records, now());
+        let end = header.end();
+        if end > self.reserved {
+            self.reserve(end + BLOCK)?;
+        }
+        self.store.put(&header, &header.to_bytes())?;
+        self.written = end;
+        self.lost_from = end;
+        Ok(())
+    }
+
+    /// Puts a gap line in the place of a record.
+    fn leave_out(&mut self) {
+        let (instance, first_seq) = (self.stamp.instance(), self.stamp.seq());
+        let gap = Gap { time: now(), instance, reason: GapReason::TooLong, first_seq, end: first_seq + 1 };
+        self.waiting.add_as_it_is(gap.line().as_bytes());
+        self.stamp.advance();
+        self.too_long += 1;
+    }
+
+    fn reserve(&mut self, end: u64) -> io::Result<()> {
+        reserve(&mut self.head, &mut self.reserved, self.stamp.instance(), end)
+    }
+}
+
+impl fmt::Debug for Spool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spool").field("instance", &self.instance()).field("counts", &self.counts()).finish()
+    }
+}
+
+/// Has it on the disk that numbers below `end` may be used.
+fn reserve(head: &mut Slots<2>, reserved: &mut u64, instance: u64, end: u64) -> io::Result<()> {
+    head.write([instance, end])?;
+    head.sync()?;
+    *reserved = end;
+    Ok(())
+}
+
+/// The least that a spool can be limited to.
+const SMALLEST: u64 = 64 << 10;
+
+/// Bytes of lines that become a frame without being flushed.
+const PORTION: usize = 512 << 10;
+
+/// The most bytes that a line can have.
+const LONGEST: usize = 4 << 20;
+
+/// How many numbers are reserved at once: so many are passed over after a loss of power.
+const BLOCK: u64 = 1 << 17;
