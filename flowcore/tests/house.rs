@@ -25,7 +25,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("sha1", &["feature/community_id.rs"]),
     ("base64", &["feature/community_id.rs"]),
     ("hashbrown", &["table/store.rs"]),
-    ("foldhash", &["table/hash.rs"]),
+    ("foldhash", &["table/hash.rs", "host/linux/numbers.rs"]),
     ("crossbeam_channel", &["shard"]),
     ("serde_json", &["sink", "ship"]),
     ("csv", &["sink"]),

@@ -13,7 +13,7 @@ use flowcore::host::{
 };
 use flowcore::key::Endpoint;
 use flowcore::meter::{Stop, wall_clock};
-use flowcore::record::{NetworkStatsRecord, Record, RouteRecord, SocketRecord};
+use flowcore::record::{Change, NetworkStatsRecord, ProcessObjects, Record, RouteRecord, SocketRecord};
 use flowcore::time::Timestamp;
 use flowcore::watch::{self, Changes};
 
@@ -32,14 +32,14 @@ impl Watch {
         let (mut changes, mut processes) = (Changes::default(), watch::Processes::default());
         let mut is_first = true;
         loop {
-            let snapshot = machine.snapshot().map_err(unreadable("sockets"))?;
+            let mut snapshot = machine.snapshot().map_err(unreadable("sockets"))?;
             if std::mem::take(&mut is_first) {
                 self.note_what_is_missing(&snapshot, machine.closed_namespaces);
             }
             let at = snapshot.at;
             self.check(&snapshot.sockets, at)?;
-            let shown: Vec<SocketRecord> =
-                snapshot.sockets.into_iter().filter(|record| self.filter.passes(&record.socket)).collect();
+            snapshot.sockets.retain(|record| self.filter.passes(&record.socket));
+            let shown = snapshot.sockets;
             if args.with.contains(&With::Process) {
                 for record in processes.take(&shown, at) {
                     self.outputs.write(Record::Process(&record))?;
@@ -155,6 +155,7 @@ impl Machine {
         }
         let not_permitted = owners.iter().filter(|owner| **owner == Owner::NotPermitted).count();
         let mut users: Vec<(u32, Option<Arc<str>>)> = Vec::new();
+        let mut objects = ProcessObjects::default();
         let records = sockets.into_iter().zip(owners).map(|(socket, owner)| {
             let known = users.iter().find(|(uid, _)| *uid == socket.uid).map(|(_, name)| name.clone());
             let user = known.unwrap_or_else(|| {
@@ -162,7 +163,8 @@ impl Machine {
                 users.push((socket.uid, name.clone()));
                 name
             });
-            SocketRecord::new(at, socket, user, &owner)
+            let (change, process) = (Change::Present, objects.of(&owner));
+            SocketRecord { timestamp: at, change, socket, previous_state: None, user, process }
         });
         Ok(Snapshot { at, sockets: records.collect(), not_permitted })
     }

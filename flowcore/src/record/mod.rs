@@ -32,7 +32,9 @@ pub use members::{Described, Members, Row};
 pub use network::{NetworkStatsRecord, RouteRecord};
 pub use news::SocketNews;
 pub use only::Only;
-pub use process::{Match, Owners, ProcessChange, ProcessObject, ProcessRecord, Unattributed, Who};
+pub use process::{
+    Match, Owners, ProcessChange, ProcessObject, ProcessObjects, ProcessRecord, Unattributed, Who,
+};
 pub use sighted::{SightedAs, SightedSocket};
 pub use socket::{Change, SocketRecord};
 

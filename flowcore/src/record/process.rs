@@ -1,5 +1,6 @@
 //! Who owned a socket: the process object of other records, and the process as a record of its own.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Value;
@@ -61,7 +62,7 @@ pub struct ProcessObject {
     pub evidence_age_ms: Option<u64>,
     /// How many processes hold the socket; 1 for this one alone.
     pub shared: u32,
-    upid: Option<String>,
+    upid: Option<Arc<str>>,
 }
 
 /// A process, or what is known in its place.
@@ -77,6 +78,10 @@ pub enum Who {
         container_id: Option<String>,
     },
 }
+
+/// Makes the process objects of many owners, the texts in them once for each process.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessObjects(HashMap<u32, ProcessObject>);
 
 /// What is known of the owners of a flow's two ends.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -109,7 +114,7 @@ impl ProcessObject {
     /// Makes the object.
     pub fn new(who: Who, matched: Match, evidence_age_ms: Option<u64>, shared: u32) -> Self {
         let upid = match &who {
-            Who::Process(process) => Some(process.upid()),
+            Who::Process(process) => Some(process.upid().into()),
             Who::User { .. } => None,
         };
         ProcessObject { who, matched, evidence_age_ms, shared, upid }
@@ -166,6 +171,24 @@ impl ProcessObject {
     pub fn members(&self) -> impl Iterator<Item = (&'static str, Value<'_>)> {
         let members = Self::MEMBERS.iter().enumerate().map(|(nth, name)| (*name, self.value(nth)));
         members.filter(|(_, value)| !value.is_absent())
+    }
+}
+
+impl ProcessObjects {
+    /// Makes the object of an owner, as [`ProcessObject::of`] does for a socket of its own.
+    pub fn of(&mut self, owner: &Owner) -> Option<ProcessObject> {
+        let new = || ProcessObject::of(owner, Match::Exact, None);
+        let Owner::Process { process, shared } = owner else { return new() };
+        let known = self.0.get(&process.pid);
+        let same = known.filter(|known| known.process().is_some_and(|known| Arc::ptr_eq(known, process)));
+        match same {
+            Some(known) => Some(ProcessObject { shared: *shared, ..known.clone() }),
+            None => {
+                let object = new();
+                self.0.extend(object.clone().map(|object| (process.pid, object)));
+                object
+            }
+        }
     }
 }
 

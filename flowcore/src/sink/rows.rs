@@ -5,13 +5,26 @@ use super::output::Output;
 use super::{Sink, by_output, csv, json, spell};
 use crate::error::Error;
 use crate::field::Scalar;
-use crate::record::{Described, Members, NetworkEvent, ProcessRecord, Record, Row, SocketRecord};
+use crate::record::{
+    Described, Members, NetworkEvent, ProcessObject, ProcessRecord, Record, Row, SocketRecord,
+};
 
 /// Writes the records of one type as CSV.
 pub(super) struct Rows {
     output: Output,
     records: HostRecords,
     cell: Vec<u8>,
+    owners: Vec<Option<Owner>>,
+}
+
+/// The cells of a process, as they were written last: it owns many sockets, and its command line may be long.
+struct Owner {
+    object: ProcessObject,
+    /// The column after which they began.
+    after: usize,
+    cells: Vec<u8>,
+    /// The column after which they ended.
+    end: usize,
 }
 
 impl Rows {
@@ -21,7 +34,7 @@ impl Rows {
     /// [`Error::Output`] if the file has another header.
     pub(super) fn new(mut output: Output, records: HostRecords) -> Result<Self, Error> {
         csv::begin(&mut output, columns(records))?;
-        Ok(Rows { output, records, cell: Vec::new() })
+        Ok(Rows { output, records, cell: Vec::new(), owners: Vec::new() })
     }
 }
 
@@ -31,12 +44,23 @@ impl Sink for Rows {
     }
 
     fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
+        let owner = match record {
+            Record::Socket(socket) => socket.process.as_ref(),
+            _ => None,
+        };
         let Some(record) = described(self.records, record) else {
             return Err(Error::Option("a CSV file has one type of record; JSON lines have all".to_owned()));
         };
         let columns = columns(self.records);
-        let mut cells =
-            Cells { out: self.output.room()?, cell: &mut self.cell, columns, at: 0, object: None };
+        let mut cells = Cells {
+            out: self.output.room()?,
+            cell: &mut self.cell,
+            columns,
+            at: 0,
+            object: None,
+            owner,
+            owners: &mut self.owners,
+        };
         record.describe(&mut cells);
         cells.end();
         Ok(())
@@ -79,6 +103,10 @@ struct Cells<'a> {
     at: usize,
     /// The object whose members come.
     object: Option<&'static str>,
+    /// The process of a socket.
+    owner: Option<&'a ProcessObject>,
+    /// The cells of processes, by the last digits of their number.
+    owners: &'a mut Vec<Option<Owner>>,
 }
 
 impl Cells<'_> {
@@ -130,11 +158,30 @@ impl Members for Cells<'_> {
     }
 
     fn object(&mut self, name: &'static str, object: &dyn Described) {
+        let owner = self.owner.take();
+        let place = owner.and_then(ProcessObject::process).map_or(0, |process| process.pid as usize % OWNERS);
+        if let Some(Some(known)) = self.owners.get(place)
+            && owner == Some(&known.object)
+            && known.after == self.at
+        {
+            self.out.extend_from_slice(&known.cells);
+            self.at = known.end;
+            return;
+        }
+        let (start, after) = (self.out.len(), self.at);
         self.object = Some(name);
         object.describe(self);
         self.object = None;
+        if let (Some(object), Some(cells)) = (owner.cloned(), self.out.get(start..)) {
+            self.owners.resize_with(OWNERS, || None);
+            let owner = Owner { object, after, cells: cells.to_vec(), end: self.at };
+            self.owners.get_mut(place).map(|place| place.replace(owner));
+        }
     }
 }
+
+/// How many processes' cells are remembered.
+const OWNERS: usize = 64;
 
 #[cfg(test)]
 mod tests;

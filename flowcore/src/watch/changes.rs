@@ -1,6 +1,6 @@
 //! What changed between two snapshots: sockets by their identity, processes by theirs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::host::{Process, Socket, SocketKind};
@@ -35,12 +35,13 @@ impl Changes {
 /// changed if its state, an end, its inode, its user or its process is another one. `at` is the time of the new
 /// snapshot, which the records of closed sockets get.
 pub fn between(old: &[SocketRecord], new: &[SocketRecord], at: Timestamp) -> Vec<SocketRecord> {
-    let (old_identities, new_identities) = (identities(old), identities(new));
+    let (old, new) = without_unchanged(old, new);
+    let (old_identities, new_identities) = (identities(&old), identities(&new));
     // The place in the old snapshot; none once the socket has been met in the new one.
     let places = (0..old.len()).map(Some);
     let mut known: HashMap<Identity, Option<usize>> = old_identities.iter().copied().zip(places).collect();
     let mut opened_or_changed = Vec::new();
-    for (identity, record) in new_identities.into_iter().zip(new) {
+    for (identity, record) in new_identities.into_iter().zip(&new) {
         let (change, previous_state) = match known.insert(identity, None) {
             // A dump may show a socket twice while it moves.
             Some(None) => continue,
@@ -50,17 +51,55 @@ pub fn between(old: &[SocketRecord], new: &[SocketRecord], at: Timestamp) -> Vec
             },
             None => (Change::Opened, None),
         };
-        opened_or_changed.push(SocketRecord { change, previous_state, ..record.clone() });
+        opened_or_changed.push(SocketRecord { change, previous_state, ..SocketRecord::clone(record) });
     }
     let is_gone = |&(place, identity): &(usize, &Identity)| known.get(identity) == Some(&Some(place));
     let gone = old_identities.iter().enumerate().filter(is_gone).filter_map(|(place, _)| old.get(place));
-    let closed = gone.map(|record| SocketRecord {
+    let closed = gone.map(|&record| SocketRecord {
         timestamp: at,
         change: Change::Closed,
         previous_state: None,
         ..record.clone()
     });
     closed.chain(opened_or_changed).collect()
+}
+
+/// Returns what is left of two snapshots without the sockets that are the same in both, as far as that is seen from
+/// their places: the kernel lists what stays in the same order.
+fn without_unchanged<'a>(
+    mut old: &'a [SocketRecord],
+    new: &'a [SocketRecord],
+) -> (Vec<&'a SocketRecord>, Vec<&'a SocketRecord>) {
+    let (mut old_rest, mut new_rest) = (Vec::new(), Vec::new());
+    let mut unchanged = Vec::with_capacity(new.len());
+    for record in new {
+        let cookie = record.socket.cookie;
+        let is_it = |was: &SocketRecord| cookie != 0 && was.socket.cookie == cookie;
+        let ahead = old.iter().take(AHEAD).position(is_it);
+        let Some((gone, [was, rest @ ..])) = ahead.and_then(|gone| old.split_at_checked(gone)) else {
+            new_rest.push(record);
+            continue;
+        };
+        old = rest;
+        old_rest.extend(gone);
+        if is_same(was, record) {
+            unchanged.push(cookie);
+        } else {
+            old_rest.push(was);
+            new_rest.push(record);
+        }
+    }
+    old_rest.extend(old);
+    // One that stands twice in a snapshot is the same there as well.
+    let left = old_rest.iter().chain(&new_rest).map(|record| record.socket.cookie);
+    let left: HashSet<u64> = left.collect();
+    if !left.is_empty() {
+        unchanged.retain(|cookie| left.contains(cookie));
+        let is_left = |record: &&SocketRecord| !unchanged.contains(&record.socket.cookie);
+        old_rest.retain(is_left);
+        new_rest.retain(is_left);
+    }
+    (old_rest, new_rest)
 }
 
 /// Returns the records of the sockets that are there at the end of a file of snapshots and changes, in its order.
@@ -102,7 +141,7 @@ impl Processes {
     /// Takes the next snapshot, of the time `at`; returns the processes that own no socket any more and those that
     /// did not before, each in the order of their numbers. The first snapshot returns all of its owners as present.
     pub fn take(&mut self, snapshot: &[SocketRecord], at: Timestamp) -> Vec<ProcessRecord> {
-        let processes = snapshot.iter().filter_map(|record| record.process.as_ref()?.process());
+        let processes = snapshot.iter().filter_map(owner_process);
         let now: BTreeMap<ProcessId, Arc<Process>> =
             processes.map(|process| (ProcessId::of(process), Arc::clone(process))).collect();
         let arrival = if self.owners.is_some() { ProcessChange::Opened } else { ProcessChange::Present };
@@ -162,7 +201,7 @@ impl Identity {
 }
 
 /// Returns the identity of every record of a snapshot; sockets without a cookie are numbered.
-fn identities(snapshot: &[SocketRecord]) -> Vec<Identity> {
+fn identities(snapshot: &[&SocketRecord]) -> Vec<Identity> {
     let mut alike: HashMap<Identity, u32> = HashMap::new();
     let each = snapshot.iter().map(|record| match Identity::of(&record.socket, 0) {
         cookie @ Identity::Cookie(_) => cookie,
@@ -180,7 +219,15 @@ fn is_same(was: &SocketRecord, is: &SocketRecord) -> bool {
         let Socket { kind, local, remote, state, uid, inode, .. } = record.socket;
         (kind, local, remote, state, uid, inode)
     };
-    essence(was) == essence(is) && owner(was) == owner(is)
+    let is_same_process = match (owner_process(was), owner_process(is)) {
+        (Some(was), Some(is)) => Arc::ptr_eq(was, is),
+        _ => false,
+    };
+    essence(was) == essence(is) && (is_same_process || owner(was) == owner(is))
+}
+
+fn owner_process(record: &SocketRecord) -> Option<&Arc<Process>> {
+    record.process.as_ref()?.process()
 }
 
 /// Returns what tells one owner from another: not its command line, nor how it was found.
@@ -194,6 +241,9 @@ fn owner(record: &SocketRecord) -> Option<(Option<u32>, Timestamp, &str, &str)> 
         }
     })
 }
+
+/// How many sockets that are gone may stand before one that has stayed.
+const AHEAD: usize = 32;
 
 #[cfg(test)]
 mod tests;

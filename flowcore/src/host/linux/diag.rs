@@ -4,16 +4,16 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
-use std::collections::HashSet;
 use std::io;
 
 use rustix::io::Errno;
 use rustix::net::netlink::SOCK_DIAG;
 
-use super::diag_message::{self, BY_FAMILY, Request};
+use super::diag_message::{self, BY_FAMILY, Request, TCP};
 use super::listing::{LISTED_STATES, LISTEN, Listing, TIME_WAIT, ends_of};
 use super::namespace;
 use super::netlink::{DUMP, Netlink};
+use super::numbers::Numbers;
 use super::text::TextSockets;
 use crate::host::{Query, Socket, SocketTable};
 use crate::key::Proto;
@@ -32,7 +32,11 @@ pub struct KernelSockets {
     netns: u64,
     /// What sock_diag lists.
     listed: Vec<Listing>,
+    /// Whether it lists TCP of both IP versions at once.
+    lists_both: bool,
     states: u32,
+    /// The cookies of a snapshot.
+    seen: Numbers,
     repeated: u64,
     damaged: u64,
 }
@@ -57,12 +61,15 @@ impl KernelSockets {
         if !listed.contains(&Listing::Tcp) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel has no sock_diag for TCP"));
         }
+        let lists_both = netlink.ask(TCP, DUMP, &diag_message::dump_tcp(0, 0), |_, _| ()).is_ok();
         Ok(KernelSockets {
             netlink,
             text: TextSockets::here()?,
             netns: namespace::current()?,
             listed,
+            lists_both,
             states: LISTED_STATES & !(1 << TIME_WAIT),
+            seen: Numbers::default(),
             repeated: 0,
             damaged: 0,
         })
@@ -102,13 +109,38 @@ impl KernelSockets {
         Ok(found)
     }
 
-    /// Asks for all sockets of a list and an IP version.
-    fn dump(&mut self, listing: Listing, request: &Request, sockets: &mut Vec<Socket>) -> io::Result<()> {
+    /// Asks for all sockets of a list, in the states of a mask; of one local port, unless that is 0.
+    fn list(
+        &mut self,
+        listing: Listing,
+        number: u8,
+        states: u32,
+        port: u16,
+        sockets: &mut Vec<Socket>,
+    ) -> io::Result<()> {
+        if listing == Listing::Tcp && self.lists_both {
+            return self.dump(listing, TCP, &diag_message::dump_tcp(states, port), sockets);
+        }
+        for is_ipv6 in [false, true] {
+            let request = diag_message::dump(is_ipv6, number, states, port);
+            self.dump(listing, BY_FAMILY, &request, sockets)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a request that many sockets answer.
+    fn dump(
+        &mut self,
+        listing: Listing,
+        kind: u16,
+        request: &[u8],
+        sockets: &mut Vec<Socket>,
+    ) -> io::Result<()> {
         let start = sockets.len();
         for attempt in 1.. {
             sockets.truncate(start);
             let mut damaged = 0;
-            let answer = self.netlink.ask(BY_FAMILY, DUMP, request, |_, body| {
+            let answer = self.netlink.ask(kind, DUMP, request, |_, body| {
                 match diag_message::read(listing, self.netns, body) {
                     Some(socket) => sockets.push(socket),
                     None => damaged += 1,
@@ -149,20 +181,17 @@ impl SocketTable for KernelSockets {
         let start = sockets.len();
         for listing in Listing::ALL {
             match listing.number().filter(|_| self.listed.contains(&listing)) {
-                Some(number) => {
-                    for is_ipv6 in [false, true] {
-                        self.dump(listing, &diag_message::dump(is_ipv6, number, self.states, 0), sockets)?;
-                    }
-                }
+                Some(number) => self.list(listing, number, self.states, 0, sockets)?,
                 None => self.text.list(listing, sockets)?,
             }
         }
         // Where sockets come and go between the parts of a long answer, the kernel may tell of one twice.
-        let mut seen = HashSet::with_capacity(sockets.len() - start);
+        self.seen.clear();
+        self.seen.reserve(sockets.len() - start);
         let mut at = 0;
         sockets.retain(|socket| {
             at += 1;
-            at <= start || socket.cookie == 0 || seen.insert(socket.cookie)
+            at <= start || socket.cookie == 0 || self.seen.insert(socket.cookie)
         });
         Ok(())
     }
@@ -171,11 +200,7 @@ impl SocketTable for KernelSockets {
         if !self.listed.contains(&Listing::Tcp) {
             return self.text.listeners(port, sockets);
         }
-        for is_ipv6 in [false, true] {
-            let request = diag_message::dump(is_ipv6, Proto::TCP.0, 1 << LISTEN, port);
-            self.dump(Listing::Tcp, &request, sockets)?;
-        }
-        Ok(())
+        self.list(Listing::Tcp, Proto::TCP.0, 1 << LISTEN, port, sockets)
     }
 }
 

@@ -14,6 +14,9 @@ use crate::key::Proto;
 /// A request, without netlink's header.
 pub(super) type Request = [u8; REQUEST_LEN];
 
+/// A request of the older kind, without netlink's header.
+pub(super) type OldRequest = [u8; OLD_REQUEST_LEN];
+
 /// Asks for the one socket that would get the packets of a connection; `None` where the kernel has no such lookup.
 pub(super) fn exact(query: &Query, interface: u32) -> Option<Request> {
     let [local, remote] = listing::ends_of(query)?;
@@ -37,6 +40,18 @@ pub(super) fn dump(is_ipv6: bool, proto: u8, states: u32, port: u16) -> Request 
     let mut id = [0; ID_LEN];
     write(&mut id, 0, &port.to_be_bytes());
     request(is_ipv6, proto, states, &id)
+}
+
+/// Asks for all TCP sockets of both IP versions, in the states of a mask; of one local port, unless that is 0.
+///
+/// This is the older request (`inet_diag_req`, of the type [`TCP`]); the newer one takes one IP version, and the kernel
+/// walks its whole table of connections for each.
+pub(super) fn dump_tcp(states: u32, port: u16) -> OldRequest {
+    let mut bytes = [0; OLD_REQUEST_LEN];
+    // Its first word may stay 0: any IP version, any address, no further attributes.
+    write(&mut bytes, 4, &port.to_be_bytes());
+    write(&mut bytes, 4 + ID_LEN, &states.to_ne_bytes());
+    bytes
 }
 
 fn request(is_ipv6: bool, proto: u8, states: u32, id: &[u8; ID_LEN]) -> Request {
@@ -119,6 +134,8 @@ impl Identity {
 
 /// `SOCK_DIAG_BY_FAMILY`: the type of requests and answers.
 pub(super) const BY_FAMILY: u16 = 20;
+/// `TCPDIAG_GETSOCK`: the type of the older request, and of answers to it.
+pub(super) const TCP: u16 = 18;
 /// The length of `inet_diag_msg`; attributes follow it.
 pub(super) const MESSAGE_LEN: usize = 72;
 /// `INET_DIAG_PROTOCOL`.
@@ -127,6 +144,7 @@ pub(super) const PROTOCOL: u16 = 10;
 pub(super) const INFO: u16 = 2;
 const CGROUP_ID: u16 = 21;
 const REQUEST_LEN: usize = 56;
+const OLD_REQUEST_LEN: usize = 60;
 const ID_LEN: usize = 48;
 const NO_COOKIE: [u8; 8] = [0xff; 8];
 const AF_INET: u8 = 2;

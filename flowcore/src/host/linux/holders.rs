@@ -1,19 +1,22 @@
 //! Which processes hold which sockets, as far as their descriptors were read.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::host::Process;
+use crate::host::{Process, Socket};
 
-use super::processes::{Descriptors, Glance, Stat};
+use super::descriptors::{Descriptors, Glance};
+use super::numbers::{ByNumber, Numbers};
+use super::processes::Stat;
 
 /// The descriptors of processes, and the sockets behind them.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     processes: HashMap<u32, Known>,
-    sockets: HashMap<u64, Vec<Holder>>,
+    sockets: ByNumber<Held>,
     /// How many descriptors are kept.
     kept: usize,
 }
@@ -48,16 +51,25 @@ pub(super) struct Holder {
     pub descriptor: u32,
 }
 
-/// The sockets that are asked for, and their users.
+/// Those who hold a socket: nearly always one, for which nothing is allocated.
+#[derive(Debug)]
+enum Held {
+    One([Holder; 1]),
+    Several(Vec<Holder>),
+}
+
+/// The sockets that are asked for.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
-    pub inodes: HashSet<u64>,
-    pub users: HashSet<u32>,
+pub(super) struct Wanted<'a> {
+    sockets: &'a [Socket],
+    /// Their inodes and users, once one is looked for among many.
+    inodes: OnceCell<Numbers>,
+    users: OnceCell<Numbers>,
 }
 
 impl Holders {
     pub(super) fn of(&self, inode: u64) -> &[Holder] {
-        self.sockets.get(&inode).map_or(&[], Vec::as_slice)
+        self.sockets.get(&inode).map_or(&[], Held::all)
     }
 
     pub(super) fn known(&self, pid: u32) -> Option<&Known> {
@@ -78,18 +90,16 @@ impl Holders {
         &mut self,
         pid: u32,
         descriptors: &Descriptors,
-        wanted: &Wanted,
+        wanted: &Wanted<'_>,
         deadline: Instant,
     ) -> io::Result<bool> {
         let mut sockets = Vec::new();
-        let mut in_time = true;
-        for (count, number) in descriptors.numbers()?.into_iter().enumerate() {
-            if count % 64 == 63 && Instant::now() > deadline {
-                in_time = false;
-                break;
-            }
-            sockets.extend(descriptors.socket(number).map(|inode| (number, inode)));
-        }
+        let in_time = descriptors.sockets(
+            || Instant::now() <= deadline,
+            |number, inode| {
+                sockets.push((number, inode));
+            },
+        )?;
         let mut seen = descriptors.glance;
         // What was not read whole looks changed the next time.
         seen.open = if in_time { seen.open } else { u64::MAX };
@@ -165,9 +175,9 @@ impl Holders {
     }
 
     /// Tells whether a process holds one of the sockets that are asked for.
-    pub(super) fn holds_any(&self, pid: u32, wanted: &Wanted) -> bool {
+    pub(super) fn holds_any(&self, pid: u32, wanted: &Wanted<'_>) -> bool {
         let known = self.processes.get(&pid);
-        known.is_some_and(|known| known.sockets.iter().any(|(_, inode)| wanted.inodes.contains(inode)))
+        known.is_some_and(|known| known.sockets.iter().any(|(_, inode)| wanted.has(*inode)))
     }
 
     /// Returns the users of the processes that may not be looked into, and how many such processes there are.
@@ -178,7 +188,7 @@ impl Holders {
 
     /// Puts a process's descriptors in the place of those it had. Where too many are kept, only those are that are
     /// asked for.
-    fn replace(&mut self, pid: u32, seen: Glance, mut sockets: Vec<(u32, u64)>, wanted: &Wanted) {
+    fn replace(&mut self, pid: u32, seen: Glance, mut sockets: Vec<(u32, u64)>, wanted: &Wanted<'_>) {
         let same = self.processes.get_mut(&pid).filter(|known| known.seen.instance == seen.instance);
         let (about, last) = same.map(|known| (known.about.take(), known.last)).unwrap_or_default();
         let sweep = self.processes.get(&pid).map_or(0, |known| known.sweep);
@@ -186,7 +196,10 @@ impl Holders {
         self.kept = self.kept.saturating_sub(old.len());
         let whole = self.kept + sockets.len() <= LIMIT && self.processes.len() < PROCESSES;
         if !whole {
-            sockets.retain(|(_, inode)| wanted.inodes.contains(inode));
+            sockets.retain(|(_, inode)| wanted.has(*inode));
+        }
+        if old.is_empty() {
+            self.sockets.reserve(sockets.len());
         }
         // Most descriptors are the same as before: both lists go by descriptor.
         let mut before = old.iter().peekable();
@@ -220,9 +233,40 @@ impl Holders {
     }
 }
 
-impl Wanted {
-    pub(super) fn one(inode: u64, uid: u32) -> Self {
-        Wanted { inodes: HashSet::from([inode]), users: HashSet::from([uid]) }
+impl<'a> Wanted<'a> {
+    pub(super) fn new(sockets: &'a [Socket]) -> Self {
+        Wanted { sockets, inodes: OnceCell::new(), users: OnceCell::new() }
+    }
+
+    /// Returns the inodes of those that a process can hold.
+    pub(super) fn inodes(&self) -> impl Iterator<Item = u64> + use<'a> {
+        self.sockets.iter().map(|socket| socket.inode).filter(|inode| *inode != 0)
+    }
+
+    /// Tells whether a socket is one of them.
+    pub(super) fn has(&self, inode: u64) -> bool {
+        match self.sockets {
+            [one] => one.inode == inode,
+            _ => self.inodes.get_or_init(|| self.inodes().collect()).contains(&inode),
+        }
+    }
+
+    /// Tells whether one of them is a user's.
+    pub(super) fn has_user(&self, uid: u32) -> bool {
+        let users = || self.sockets.iter().map(|socket| socket.uid.into()).collect();
+        match self.sockets {
+            [one] => one.uid == uid,
+            _ => self.users.get_or_init(users).contains(&uid.into()),
+        }
+    }
+}
+
+impl Held {
+    fn all(&self) -> &[Holder] {
+        match self {
+            Held::One(one) => one,
+            Held::Several(several) => several,
+        }
     }
 }
 
@@ -234,19 +278,28 @@ impl Known {
     }
 }
 
-fn hold(sockets: &mut HashMap<u64, Vec<Holder>>, inode: u64, holder: Holder) {
-    let holders = sockets.entry(inode).or_default();
-    if !holders.contains(&holder) {
-        holders.push(holder);
+fn hold(sockets: &mut ByNumber<Held>, inode: u64, holder: Holder) {
+    let held = sockets.entry(inode).or_insert(Held::One([holder]));
+    if held.all().contains(&holder) {
+        return;
+    }
+    match held {
+        Held::One([other]) => *held = Held::Several(vec![*other, holder]),
+        Held::Several(holders) => holders.push(holder),
     }
 }
 
-fn unhold(sockets: &mut HashMap<u64, Vec<Holder>>, inode: u64, holder: Holder) {
-    if let Some(holders) = sockets.get_mut(&inode) {
-        holders.retain(|other| *other != holder);
-        if holders.is_empty() {
-            sockets.remove(&inode);
+fn unhold(sockets: &mut ByNumber<Held>, inode: u64, holder: Holder) {
+    let is_last = match sockets.get_mut(&inode) {
+        None => false,
+        Some(Held::One([only])) => *only == holder,
+        Some(Held::Several(holders)) => {
+            holders.retain(|other| *other != holder);
+            holders.is_empty()
         }
+    };
+    if is_last {
+        sockets.remove(&inode);
     }
 }
 
@@ -257,13 +310,24 @@ const PROCESSES: usize = 32_768;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::host::{SocketKind, SocketState};
+    use crate::key::Endpoint;
 
-    fn list(sockets: &HashMap<u64, Vec<Holder>>) -> Vec<(u64, u32, u32)> {
-        let rows = sockets.iter().flat_map(|(inode, holders)| {
-            holders.iter().map(|holder| (*inode, holder.pid, holder.descriptor))
+    fn held_socket(inode: u64) -> Socket {
+        let local = Endpoint { addr: Ipv4Addr::LOCALHOST.into(), port: Some(1) };
+        let (kind, state) = (SocketKind::Udp, SocketState::Unconnected);
+        let (remote, uid, cookie, netns, interface, cgroup) = (None, 0, 0, 0, 0, None);
+        Socket { kind, local, remote, state, uid, inode, cookie, netns, interface, cgroup }
+    }
+
+    fn list(sockets: &ByNumber<Held>) -> Vec<(u64, u32, u32)> {
+        let rows = sockets.iter().flat_map(|(inode, held)| {
+            held.all().iter().map(|holder| (*inode, holder.pid, holder.descriptor))
         });
         let mut rows: Vec<_> = rows.collect();
         rows.sort_unstable();
@@ -301,7 +365,8 @@ mod tests {
         let many = (0..LIMIT as u32).map(|number| (number, u64::from(number) + 1));
         holders.replace(1, Glance::default(), many.collect(), &Wanted::default());
         assert_eq!(holders.kept, LIMIT);
-        let wanted = Wanted::one(1_000_002, 0);
+        let wanted = [held_socket(1_000_002)];
+        let wanted = Wanted::new(&wanted);
         holders.replace(2, Glance::default(), vec![(1, 1_000_001), (2, 1_000_002)], &wanted);
         assert_eq!(holders.kept, LIMIT + 1);
         assert_eq!(holders.of(1_000_001), []);

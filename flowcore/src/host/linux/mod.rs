@@ -6,6 +6,7 @@
 
 mod container;
 mod counters;
+mod descriptors;
 mod destroyed;
 mod diag;
 mod diag_message;
@@ -14,6 +15,7 @@ mod holders;
 mod listing;
 mod namespace;
 mod netlink;
+mod numbers;
 mod owners;
 mod processes;
 mod rdma;

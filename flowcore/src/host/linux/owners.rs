@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use crate::host::{Owner, Process, ProcessTable, Socket};
 
 use super::container::Cgroups;
-use super::holders::{Holders, Wanted};
-use super::processes::{Glance, Places, Proc, Stat};
+use super::descriptors::Glance;
+use super::holders::{Holder, Holders, Wanted};
+use super::numbers::Numbers;
+use super::processes::{Places, Proc, Stat};
 use super::users::Users;
 
 /// The processes of this machine, and which sockets they hold.
@@ -29,7 +31,7 @@ pub struct Processes {
     /// The processes that were named last, the latest first.
     recent: VecDeque<u32>,
     /// Sockets that no process was found to hold.
-    nowhere: HashSet<u64>,
+    nowhere: Numbers,
     /// Users of processes that cannot be looked into.
     closed_users: HashSet<u32>,
     /// When the last sweep began, and the newest process id then.
@@ -87,7 +89,7 @@ impl Processes {
             cgroups: Cgroups::new(places.cgroups()),
             holders: Holders::default(),
             recent: VecDeque::with_capacity(RECENT),
-            nowhere: HashSet::new(),
+            nowhere: Numbers::default(),
             closed_users: HashSet::new(),
             swept: None,
             swept_empty: None,
@@ -138,7 +140,7 @@ impl ProcessTable for Processes {
             return self.nobody(socket, true);
         }
         let deadline = Instant::now() + self.budget;
-        let wanted = Wanted::one(inode, socket.uid);
+        let wanted = Wanted::new(std::slice::from_ref(socket));
         let remembered = self.still_held(inode);
         let found = remembered
             || self.ask_newest(&wanted, inode, deadline)
@@ -148,7 +150,11 @@ impl ProcessTable for Processes {
         let settle = if self.proc.counts_descriptors { self.budget } else { SETTLE };
         let deadline = if found { deadline.min(Instant::now() + settle) } else { deadline };
         let whole = (found && self.is_settled(remembered)) || self.sweep(&wanted, deadline, settle);
-        self.choose(socket, whole)
+        let owner = self.choose(socket, whole);
+        if let Owner::Process { process, .. } = &owner {
+            self.remember(process.pid);
+        }
+        owner
     }
 
     /// Takes the time it needs, at most 2 s: every descriptor of every process may have to be read once.
@@ -156,14 +162,19 @@ impl ProcessTable for Processes {
         self.counts.asked += sockets.len() as u64;
         self.lookups += 1;
         self.parents.clear();
-        let held = sockets.iter().filter(|socket| socket.inode != 0);
-        let wanted = Wanted {
-            inodes: held.clone().map(|socket| socket.inode).collect(),
-            users: held.map(|socket| socket.uid).collect(),
-        };
+        let wanted = Wanted::new(sockets);
         let whole = self.sweep(&wanted, Instant::now() + LONG_BUDGET, LONG_BUDGET);
-        self.nowhere.retain(|inode| wanted.inodes.contains(inode));
-        sockets.iter().map(|socket| self.choose(socket, whole)).collect()
+        self.nowhere.retain(|inode| wanted.has(*inode));
+        let choose = |socket| {
+            let owner = self.choose(socket, whole);
+            if let Owner::Process { process, .. } = &owner
+                && !self.recent.contains(&process.pid)
+            {
+                self.remember(process.pid);
+            }
+            owner
+        };
+        sockets.iter().map(choose).collect()
     }
 }
 
@@ -194,7 +205,7 @@ impl Processes {
 
     /// Asks the processes that came since the last sweep whether they hold a socket, the newest first: many live but for
     /// one exchange, and are gone before all processes can be looked at.
-    fn ask_newest(&mut self, wanted: &Wanted, inode: u64, deadline: Instant) -> bool {
+    fn ask_newest(&mut self, wanted: &Wanted<'_>, inode: u64, deadline: Instant) -> bool {
         let Some(newest) = self.proc.newest() else { return false };
         let before = self.swept.and_then(|(_, newest)| newest).unwrap_or_default();
         let first = before.max(newest.saturating_sub(NEWEST)).saturating_add(1);
@@ -218,7 +229,7 @@ impl Processes {
     }
 
     /// Asks the processes that were named last whether they hold a socket.
-    fn ask_recent(&mut self, wanted: &Wanted, inode: u64, deadline: Instant) -> bool {
+    fn ask_recent(&mut self, wanted: &Wanted<'_>, inode: u64, deadline: Instant) -> bool {
         for pid in self.recent.clone() {
             if self.is_likely_unchanged(pid, inode) {
                 continue;
@@ -263,7 +274,7 @@ impl Processes {
     /// Looks at all processes and reads the descriptors of those that are new or have changed; of the others too, if a
     /// socket is then held by nobody. Ends `settle` after the first socket was found. Returns whether everything was
     /// looked at that had to be.
-    fn sweep(&mut self, wanted: &Wanted, mut deadline: Instant, settle: Duration) -> bool {
+    fn sweep(&mut self, wanted: &Wanted<'_>, mut deadline: Instant, settle: Duration) -> bool {
         self.counts.sweeps += 1;
         self.sweeps += 1;
         let began = (Instant::now(), self.proc.newest());
@@ -299,7 +310,7 @@ impl Processes {
             {
                 self.holders.note_empty(pid, *glance);
                 self.holders.see(pid, self.sweeps);
-            } else if glance.is_ok_and(|glance| wanted.users.contains(&glance.uid)) {
+            } else if glance.is_ok_and(|glance| wanted.has_user(glance.uid)) {
                 in_time = visit(self, pid);
             } else {
                 later.push(pid);
@@ -340,7 +351,7 @@ impl Processes {
     }
 
     /// Reads a process's descriptors; returns whether it holds one of the sockets that are asked for.
-    fn read(&mut self, pid: u32, wanted: &Wanted, deadline: Instant) -> bool {
+    fn read(&mut self, pid: u32, wanted: &Wanted<'_>, deadline: Instant) -> bool {
         self.counts.processes_read += 1;
         match self.proc.descriptors(pid) {
             Ok(descriptors) => {
@@ -364,16 +375,16 @@ impl Processes {
         holds
     }
 
-    fn is_any_missing(&self, wanted: &Wanted) -> bool {
-        let is_missing = |inode: &u64| self.holders.of(*inode).is_empty() && !self.nowhere.contains(inode);
-        wanted.inodes.iter().any(is_missing)
+    fn is_any_missing(&self, wanted: &Wanted<'_>) -> bool {
+        let is_missing = |inode| self.holders.of(inode).is_empty() && !self.nowhere.contains(&inode);
+        wanted.inodes().any(is_missing)
     }
 
-    fn note_missing(&mut self, wanted: &Wanted) {
+    fn note_missing(&mut self, wanted: &Wanted<'_>) {
         if self.nowhere.len() >= NOWHERE {
             self.nowhere.clear();
         }
-        let missing = wanted.inodes.iter().filter(|inode| self.holders.of(**inode).is_empty());
+        let missing = wanted.inodes().filter(|inode| self.holders.of(*inode).is_empty());
         self.nowhere.extend(missing.take(NOWHERE));
     }
 
@@ -409,6 +420,11 @@ impl Processes {
 
     /// Says who owns a socket, of those who are known to hold it.
     fn choose(&mut self, socket: &Socket, whole: bool) -> Owner {
+        if let [only] = *self.holders.of(socket.inode)
+            && let Some(process) = self.looked_at(only)
+        {
+            return Owner::Process { process, shared: 1 };
+        }
         let holders = self.holders.of(socket.inode).to_vec();
         let mut processes: Vec<Arc<Process>> = Vec::with_capacity(holders.len());
         for holder in &holders {
@@ -429,8 +445,16 @@ impl Processes {
         {
             known.last = Some(holder.descriptor);
         }
-        self.remember(process.pid);
         Owner::Process { process, shared }
+    }
+
+    /// Returns the process of a holder at which this lookup has looked already; of many sockets that is nearly always so.
+    fn looked_at(&mut self, holder: Holder) -> Option<Arc<Process>> {
+        let lookup = self.lookups;
+        let known = self.holders.known_mut(holder.pid).filter(|known| known.checked == lookup)?;
+        let (process, _) = known.about.as_ref()?;
+        known.last = Some(holder.descriptor);
+        Some(Arc::clone(process))
     }
 
     /// Returns the latest of a family: one process from which all others descend, and of those the one that started

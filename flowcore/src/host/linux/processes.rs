@@ -6,19 +6,22 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::host::{Credentials, Process};
 use crate::time::Timestamp;
 
 use super::container::container_in;
+use super::descriptors::{Descriptors, Glance, glance, numbers, socket};
 use super::users::Users;
 
 /// The file system of the processes, and what is needed to understand its numbers.
 #[derive(Debug)]
 pub(super) struct Proc {
     root: OwnedFd,
+    /// Stays open, since it is read for every lookup.
+    loadavg: Option<OwnedFd>,
     /// When the machine started.
     booted: Timestamp,
     /// The nanoseconds of a clock tick.
@@ -27,18 +30,6 @@ pub(super) struct Proc {
     pub counts_descriptors: bool,
     /// Whether processes of others are not even listed (`hidepid`).
     pub hides_others: bool,
-}
-
-/// What one look at `/proc/PID/fd` tells: two equal ones are most likely of one unchanged process, as long as
-/// descriptors are counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Glance {
-    /// Inode and time of the directory, made anew for another process with this number; now and then for the same.
-    pub instance: (u64, i64, u32),
-    /// The open descriptors, where the kernel counts them.
-    pub open: u64,
-    /// The effective user; 0 where the process may not be looked into.
-    pub uid: u32,
 }
 
 /// The parts of `/proc/PID/stat` that are needed. Another program in the same process begins at another address.
@@ -58,6 +49,7 @@ impl Proc {
         let root = rustix::fs::openat(CWD, path, FOLDER, Mode::empty())?;
         let stat = String::from_utf8_lossy(&read(&root, "stat")?).into_owned();
         let mut proc = Proc {
+            loadavg: rustix::fs::openat(&root, "loadavg", FILE, Mode::empty()).ok(),
             root,
             booted: booted(&stat)?,
             tick: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
@@ -85,8 +77,9 @@ impl Proc {
     /// Returns the process id that was given last, to a process or a thread.
     pub(super) fn newest(&self) -> Option<u32> {
         // 0.20 0.18 0.12 1/80 11206: proc_loadavg(5)
-        let text = read(&self.root, "loadavg").ok()?;
-        std::str::from_utf8(&text).ok()?.trim_end().rsplit(' ').next()?.parse().ok()
+        let mut text = [0; 64];
+        let length = rustix::io::pread(self.loadavg.as_ref()?, &mut text, 0).ok()?;
+        std::str::from_utf8(text.get(..length)?).ok()?.trim_end().rsplit(' ').next()?.parse().ok()
     }
 
     /// Looks at a process's folder of descriptors from outside, which needs no permission.
@@ -109,14 +102,12 @@ impl Proc {
 
     /// Returns the inode of the socket that a descriptor of a process stands for.
     pub(super) fn socket(&self, pid: u32, descriptor: u32) -> Option<u64> {
-        socket(&self.root, &format!("{pid}/fd/{descriptor}"))
+        socket(&self.root, format!("{pid}/fd/{descriptor}")).ok().flatten()
     }
 
     /// Opens a process's folder of descriptors.
     pub(super) fn descriptors(&self, pid: u32) -> io::Result<Descriptors> {
-        let folder = rustix::fs::openat(&self.root, format!("{pid}/fd"), FOLDER, Mode::empty())?;
-        let glance = glance(&folder, "", AtFlags::EMPTY_PATH)?;
-        Ok(Descriptors { folder, glance })
+        Descriptors::open(&self.root, pid, self.counts_descriptors)
     }
 
     /// Reads what may change a process's name or parent.
@@ -187,71 +178,13 @@ impl Stat {
     }
 }
 
-/// The open folder of a process's descriptors.
-#[derive(Debug)]
-pub(super) struct Descriptors {
-    folder: OwnedFd,
-    pub glance: Glance,
-}
-
-impl Descriptors {
-    /// Returns the inode of the socket that a descriptor stands for.
-    pub(super) fn socket(&self, descriptor: u32) -> Option<u64> {
-        socket(&self.folder, &descriptor.to_string())
-    }
-
-    /// Tells whether one of them stands for a socket; the latest are looked at first.
-    pub(super) fn hold(&self, inode: u64) -> bool {
-        self.numbers().is_ok_and(|numbers| {
-            numbers.into_iter().rev().take(SOME).any(|number| self.socket(number) == Some(inode))
-        })
-    }
-
-    /// Returns the numbers of all descriptors, upwards.
-    pub(super) fn numbers(&self) -> io::Result<Vec<u32>> {
-        let mut numbers = numbers(&self.folder)?;
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-}
-
-/// So many descriptors are looked at for one socket.
-const SOME: usize = 64;
-
-fn socket(folder: &OwnedFd, path: &str) -> Option<u64> {
-    let mut target = [0; 40];
-    let length = rustix::fs::readlinkat_raw(folder, path, &mut target).ok()?;
-    // socket:[INODE]
-    let inode = target.get(..length)?.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
-    std::str::from_utf8(inode).ok()?.parse().ok()
-}
-
-/// Reads the entries of a folder whose names are numbers.
-fn numbers(folder: &OwnedFd) -> io::Result<Vec<u32>> {
-    let mut buffer = Vec::with_capacity(16 << 10);
-    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
-    let mut numbers = Vec::new();
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        numbers.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
-    }
-    Ok(numbers)
-}
-
-fn glance(folder: &OwnedFd, path: &str, flags: AtFlags) -> io::Result<Glance> {
-    let wanted = StatxFlags::INO | StatxFlags::SIZE | StatxFlags::UID | StatxFlags::CTIME;
-    let about = rustix::fs::statx(folder, path, flags, wanted)?;
-    let instance = (about.stx_ino, about.stx_ctime.tv_sec, about.stx_ctime.tv_nsec);
-    Ok(Glance { instance, open: about.stx_size, uid: about.stx_uid })
-}
-
 /// Reads a file whole, or the beginning of a very large one.
 fn read(folder: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     beginning(folder, name, LARGEST)
 }
 
 fn beginning(folder: &OwnedFd, name: &str, limit: u64) -> io::Result<Vec<u8>> {
-    let file = rustix::fs::openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = rustix::fs::openat(folder, name, FILE, Mode::empty())?;
     let mut text = Vec::with_capacity(1024);
     fs::File::from(file).take(limit).read_to_end(&mut text)?;
     Ok(text)
@@ -353,7 +286,9 @@ impl Places {
     }
 }
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
+/// How a folder is opened.
+pub(super) const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// The length at which the kernel cuts names.
 const COMM: usize = 15;
 /// How much of a command line is read.

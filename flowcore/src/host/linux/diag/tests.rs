@@ -22,7 +22,8 @@ fn table(answers: Vec<Vec<Vec<Message>>>) -> KernelSockets {
         for answer in answers {
             let mut request = [0; 200];
             let length = kernel.recv(&mut request).unwrap();
-            assert_eq!((length, request[0]), (72, 72));
+            let kind = u16::from_ne_bytes([request[4], request[5]]);
+            assert_eq!((length, request[0]), if kind == TCP { (76, 76) } else { (72, 72) });
             let sequence = u32::from_ne_bytes([request[8], request[9], request[10], request[11]]);
             for datagram in answer {
                 let mut bytes = Vec::new();
@@ -51,6 +52,8 @@ fn table(answers: Vec<Vec<Vec<Message>>>) -> KernelSockets {
         text: TextSockets::open(&folder).unwrap(),
         netns: 1,
         listed: vec![Listing::Tcp],
+        lists_both: false,
+        seen: Numbers::default(),
         states: u32::MAX,
         repeated: 0,
         damaged: 0,
@@ -83,7 +86,7 @@ fn find(table: &mut KernelSockets, interface: u32) -> io::Result<Option<u16>> {
 
 fn ports(table: &mut KernelSockets) -> io::Result<Vec<u16>> {
     let mut sockets = Vec::new();
-    table.dump(Listing::Tcp, &diag_message::dump(false, 6, u32::MAX, 0), &mut sockets)?;
+    table.dump(Listing::Tcp, BY_FAMILY, &diag_message::dump(false, 6, u32::MAX, 0), &mut sockets)?;
     Ok(sockets.iter().filter_map(|socket| socket.local.port).collect())
 }
 
@@ -156,4 +159,16 @@ fn what_is_told_twice_stands_once() {
     assert_eq!(tcp.len(), 2);
     // The rest comes from text files, which know no cookies.
     assert_eq!(sockets.len() - 2, 12);
+}
+
+#[test]
+fn both_ip_versions_of_tcp_are_listed_at_once_where_the_kernel_can() {
+    let answer = || vec![vec![(TCP, MULTIPART, body(1, 1)), (TCP, MULTIPART, body(2, 2)), code(DONE, 0)]];
+    let mut table = KernelSockets { lists_both: true, ..table(vec![answer(), answer()]) };
+    let mut sockets = Vec::new();
+    table.snapshot(&mut sockets).unwrap();
+    assert_eq!(sockets.iter().filter(|socket| socket.cookie > 0).count(), 2);
+    sockets.clear();
+    table.listeners(1, &mut sockets).unwrap();
+    assert_eq!(sockets.len(), 2);
 }

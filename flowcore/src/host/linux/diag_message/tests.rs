@@ -140,6 +140,15 @@ fn a_lookup_asks_for_udp_with_the_sender_first() {
 }
 
 #[test]
+fn the_older_request_asks_for_one_port_of_both_ip_versions() {
+    let request = dump_tcp(0x0400, 0x1f90);
+    assert_eq!((request[..4].to_vec(), request[4..8].to_vec()), (vec![0; 4], vec![0x1f, 0x90, 0, 0]));
+    assert_eq!(request[8..52], [0; 44]);
+    assert_eq!(request[52..56], 0x0400_u32.to_ne_bytes());
+    assert_eq!(request[56..], [0; 4]);
+}
+
+#[test]
 fn a_lookup_takes_mapped_addresses_as_ipv4_and_wants_ports() {
     let mapped = |(addr, port): (IpAddr, u16)| match addr {
         IpAddr::V4(addr) => end((addr.to_ipv6_mapped().into(), port)),
