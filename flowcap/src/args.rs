@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use flowcore::table::IdleTimeouts;
 
 use crate::conf::{Beside, OutputKeys};
 use crate::events::EventsArgs;
+use crate::log;
 use crate::sandbox::Mode;
 use crate::sockets::SocketsArgs;
 
@@ -197,20 +199,13 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "WHEN", help_heading = "Running")]
     pub(crate) sandbox: Option<Mode>,
 
-    /// Offer the counters to Prometheus at this address.
-    #[arg(long, value_name = "ADDR", hide = true, help_heading = "Running")]
+    /// Offer the counters to Prometheus at this address, as 127.0.0.1:9464; live capture only.
+    #[arg(long, value_name = "ADDR", help_heading = "Running")]
     pub(crate) metrics: Option<SocketAddr>,
 
-    /// Log what is at least this grave.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "LEVEL",
-        env = "FLOWCAP_LOG",
-        hide = true,
-        help_heading = "Running"
-    )]
-    pub(crate) log_level: Option<LogLevel>,
+    /// Say on standard error what is at least this important [default: warn].
+    #[arg(long, value_enum, value_name = "LEVEL", env = "FLOWCAP_LOG", help_heading = "Running")]
+    pub(crate) log_level: Option<log::Level>,
 
     /// Show no progress and no summary.
     #[arg(short, long, help_heading = "Running")]
@@ -240,6 +235,12 @@ pub(crate) struct Args {
 /// What else flowcap does than flows.
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Command {
+    /// Writes manual pages and completions into a folder.
+    #[command(hide = true)]
+    Generate {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Sockets of this machine and the processes that own them: snapshots, changes, baselines.
     Sockets(SocketsArgs),
     /// TCP connections as they are opened, accepted, closed and refused, with their processes.
@@ -270,21 +271,6 @@ impl From<Format> for sink::Format {
             Format::Table => sink::Format::Table,
         }
     }
-}
-
-/// How grave a message is.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum LogLevel {
-    /// What failed.
-    Error,
-    /// What is worth a look.
-    Warn,
-    /// What happened.
-    Info,
-    /// What was done.
-    Debug,
-    /// Every step.
-    Trace,
 }
 
 /// A list of fields, all of them known.

@@ -5,7 +5,11 @@ mod args;
 mod conf;
 mod confine;
 mod events;
+mod generate;
+mod health;
+mod log;
 mod lookups;
+mod metrics;
 mod outputs;
 mod owners;
 mod plan;
@@ -18,6 +22,8 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::{ContextKind, ErrorKind};
+
+use flowcore::Error;
 
 use args::Args;
 use conf::{Fault, Given, Wrong};
@@ -46,6 +52,10 @@ fn main() -> ExitCode {
         (Ok(Plan::Meter(plan)), _) => run::meter(*plan),
         (Ok(Plan::Sockets(args)), _) => sockets::sockets(*args),
         (Ok(Plan::Events(args)), _) => events::events(args),
+        (Ok(Plan::Generate(folder)), _) => match generate::generate(&folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(source) => run::fail(&Error::Output { name: folder.display().to_string(), source }),
+        },
         #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
         (Ok(Plan::Lookups(args)), _) => lookups::serve(&args),
         (Err(Refusal::NothingToRead), Some(file)) => misconfigured(&Fault::whole(

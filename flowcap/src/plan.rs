@@ -1,6 +1,7 @@
 //! What is to be done, checked as far as that goes without opening anything.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flowcore::decode::DecodeOptions;
@@ -10,9 +11,10 @@ use flowcore::record::Column;
 use flowcore::sink::{Existing, FileOptions, Format};
 use flowcore::table::TableOptions;
 
-use crate::args::{Args, Command, LogLevel, named_twice};
+use crate::args::{Args, Command, named_twice};
 use crate::conf::{Beside, FileKeys, OutputKeys, ServerKeys, is_server};
 use crate::events::EventsArgs;
+use crate::log;
 use crate::sandbox::Mode;
 use crate::sockets::SocketsArgs;
 
@@ -27,6 +29,8 @@ pub(crate) enum Plan {
     Sockets(Box<SocketsArgs>),
     /// Follows connections.
     Events(EventsArgs),
+    /// Writes manual pages and completions into a folder.
+    Generate(PathBuf),
     /// Looks sockets up for another process.
     #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
     Lookups(crate::lookups::LookupsArgs),
@@ -88,7 +92,7 @@ pub(crate) struct Running {
     /// Where its counters are offered.
     pub(crate) metrics: Option<SocketAddr>,
     /// What is logged.
-    pub(crate) log_level: Option<LogLevel>,
+    pub(crate) log_level: Option<log::Level>,
 }
 
 /// Where the processes of flows are known from.
@@ -171,6 +175,7 @@ impl Plan {
         match args.command {
             Some(Command::Sockets(sockets)) => return Ok(Plan::Sockets(Box::new(sockets))),
             Some(Command::Events(events)) => return Ok(Plan::Events(events)),
+            Some(Command::Generate { folder }) => return Ok(Plan::Generate(folder)),
             #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
             Some(Command::Lookups(lookups)) => return Ok(Plan::Lookups(lookups)),
             None => {}
@@ -214,6 +219,9 @@ impl MeterPlan {
         let stats = args.stats.clone().map(|destination| Stats { destination, interval });
         check_stats(&outputs, stats.as_ref())?;
         check_files(&args)?;
+        if args.metrics.is_some() && args.interface.is_empty() {
+            return Err(usage("--metrics: of a live capture only"));
+        }
         if args.read.iter().filter(|file| *file == "-").count() > 1 {
             return Err(usage("-r -: standard input can be read once only"));
         }
@@ -265,13 +273,7 @@ impl MeterPlan {
 
     /// Names a setting that is understood, but does nothing in this version.
     pub(crate) fn unbuilt(&self) -> Option<&'static str> {
-        let Running { metrics, log_level, .. } = &self.running;
-        let settings = [
-            (self.watched.is_some(), "[sockets]"),
-            (self.followed.is_some(), "[events]"),
-            (metrics.is_some(), "metrics"),
-            (log_level.is_some(), "log_level"),
-        ];
+        let settings = [(self.watched.is_some(), "[sockets]"), (self.followed.is_some(), "[events]")];
         let outputs = self
             .all_outputs()
             .map(|Output { server, .. }| (*server != ServerKeys::default(), "sending to servers"));

@@ -1,17 +1,21 @@
 //! From a plan to a running meter, and what is said about it afterwards.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use flowcore::Error;
 use flowcore::capture::{FileSource, Source};
-use flowcore::meter::{Meter, Reopen, Stop, Summary, wall_clock};
+use flowcore::meter::{Meter, Reopen, Stop, Summary, Watched, wall_clock};
 use flowcore::sink::{self, FileOptions, Filtered, SightedLines};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::confine::Confinement;
+use crate::health::{Health, Supervisor};
+use crate::log;
 use crate::lookups::{self, Asking};
+use crate::metrics::{self, Metrics};
 use crate::owners;
 use crate::plan::{Input, Live, MeterPlan, Owners};
 use crate::progress::{Bar, counted, grouped};
@@ -44,12 +48,14 @@ pub(crate) mod exit {
 pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
     let (quiet, files) = (plan.quiet, matches!(plan.input, Input::Files(_)));
     let bar_wanted = files && !quiet && !(writes_to_stdout(&plan) && io::stdout().is_terminal());
-    let reopen = Reopen::new();
-    let started =
-        Confinement::of(&plan).and_then(|inside| Ok((start(plan, &inside, reopen.clone())?, inside)));
+    let (reopen, watched) = (Reopen::new(), Watched::new());
+    log::set_level(plan.running.log_level.unwrap_or_default());
+    let started = Confinement::of(&plan).and_then(|inside| {
+        Ok((Service::open(&plan)?, start(plan, &inside, reopen.clone(), watched.clone())?, inside))
+    });
     match started {
-        Ok((Started { source, total_bytes, meter, mut owners }, inside)) => {
-            let signals = match Signals::new([SIGINT, SIGTERM, SIGHUP]) {
+        Ok((service, Started { source, total_bytes, meter, mut owners }, inside)) => {
+            let signals = match Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) {
                 Ok(signals) => signals,
                 Err(error) => return no_signals(&error),
             };
@@ -62,12 +68,20 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
                 say(&format!("flowcap: cannot start a thread: {error}"));
                 return exit::INTERNAL.into();
             }
-            if let Err(error) = stop_on(signals, stop.clone(), reopen) {
+            let asked = Asked { stop: stop.clone(), reopen, watched: watched.clone() };
+            if let Err(error) = stop_on(signals, asked) {
                 return no_signals(&error);
             }
+            let looked_after = match Service::start(service, &watched) {
+                Ok(service) => service,
+                Err(error) => {
+                    say(&format!("flowcap: cannot start a thread: {error}"));
+                    return exit::INTERNAL.into();
+                }
+            };
             let bar = bar_wanted.then(|| Bar::show(meter.progress(), total_bytes));
             let mut summary = meter.run(source, &stop);
-            drop(bar);
+            drop((bar, looked_after));
             if let Some(Err(error)) = owners.map(Asking::finish) {
                 match &summary.failure {
                     Some(failure) if !is_closed_stdout(failure) => say(&describe(&error)),
@@ -146,18 +160,47 @@ struct Started {
     owners: Option<Asking>,
 }
 
+/// What serves those who look after a live capture; opened before the sandbox is entered, started inside.
+struct Service {
+    supervisor: Supervisor,
+    metrics: Option<TcpListener>,
+}
+
+impl Service {
+    /// Opens nothing for a replay.
+    fn open(plan: &MeterPlan) -> Result<Option<Self>, Error> {
+        if !plan.files.live {
+            return Ok(None);
+        }
+        let supervisor = Supervisor::of_environment()
+            .map_err(|source| Error::Output { name: "NOTIFY_SOCKET".to_owned(), source })?;
+        let metrics = plan.running.metrics.map(metrics::listen).transpose()?;
+        Ok(Some(Service { supervisor, metrics }))
+    }
+
+    fn start(this: Option<Self>, watched: &Watched) -> io::Result<Option<(Health, Option<Metrics>)>> {
+        let Some(Service { supervisor, metrics }) = this else { return Ok(None) };
+        let metrics = metrics.map(|listener| Metrics::serve(listener, watched.clone())).transpose()?;
+        Ok(Some((Health::watch(watched.clone(), supervisor)?, metrics)))
+    }
+}
+
 /// Opens all inputs, then all outputs.
-fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen) -> Result<Started, Error> {
+fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched) -> Result<Started, Error> {
     if let Some(setting) = plan.unbuilt() {
         return Err(Error::Option(format!("{setting}: this version cannot do that")));
     }
     let mut builder = Meter::builder().reopen(reopen);
+    if plan.files.live {
+        builder = builder.watched(watched);
+    }
     let (mut owners, mut nameless) = (None, None);
     match (&plan.owners, &plan.input) {
         (Owners::Recorded(file), _) => builder = builder.attribution(owners::recorded(file)?),
         // Before the capture, which may hold packets as soon as it is open.
         (Owners::Machine { record }, Input::Live(live)) => {
-            let lines = record.as_deref().map(|file| SightedLines::open(file, plan.files.existing)).transpose()?;
+            let lines =
+                record.as_deref().map(|file| SightedLines::open(file, plan.files.existing)).transpose()?;
             match lookups::ask(&live.interfaces, plan.table.idle.largest(), lines, inside) {
                 Ok(Some((asking, attribution, requests))) => {
                     builder = builder.attribution(attribution).lookups(requests);
@@ -199,7 +242,8 @@ fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen) -> Result<Starte
         builder = builder.sink(output.destination, Filtered::wrap(sink, output.filter));
     }
     if let Some(stats) = plan.stats {
-        let files = FileOptions { rotate: None, keep: sink::Keep::default(), compress: None, now, ..plan.files };
+        let files =
+            FileOptions { rotate: None, keep: sink::Keep::default(), compress: None, now, ..plan.files };
         let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, &files)?;
         builder = builder.stats(stats.destination, sink, stats.interval);
     }
@@ -246,20 +290,29 @@ fn writes_to_stdout(plan: &MeterPlan) -> bool {
 
 /// Asks the meter to stop at the first SIGINT or SIGTERM; the second ends the process at once.
 pub(crate) fn stop_on_signals(stop: Stop) -> io::Result<()> {
-    stop_on(Signals::new([SIGINT, SIGTERM])?, stop, Reopen::new())
+    let asked = Asked { stop, reopen: Reopen::new(), watched: Watched::new() };
+    stop_on(Signals::new([SIGINT, SIGTERM])?, asked)
 }
 
-/// The same; a SIGHUP, where it is among the signals, has the meter open its files again.
-fn stop_on(mut signals: Signals, stop: Stop, reopen: Reopen) -> io::Result<()> {
+/// What signals ask a meter for.
+struct Asked {
+    stop: Stop,
+    reopen: Reopen,
+    watched: Watched,
+}
+
+/// The same; a SIGHUP, where it is among the signals, has the meter open its files again, a SIGUSR1 write its counters.
+fn stop_on(mut signals: Signals, ask: Asked) -> io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut asked = false;
+        let mut is_asked = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP => reopen.request(),
-                _ if asked => std::process::exit(128 + signal),
+                SIGHUP => ask.reopen.request(),
+                SIGUSR1 => ask.watched.request_record(),
+                _ if is_asked => std::process::exit(128 + signal),
                 _ => {
-                    asked = true;
-                    stop.request();
+                    is_asked = true;
+                    ask.stop.request();
                 }
             }
         }

@@ -84,7 +84,7 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
         Owners::Machine { record } => {
             tried("see processes of all users".to_owned(), Ok(processes()));
             if let Some(file) = record {
-                tried(format!("write {file}"), writable(file, plan.existing));
+                tried(format!("write {file}"), writable(file, plan.files.existing));
             }
         }
     }
@@ -96,13 +96,13 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
         tried(format!("read {file}"), outcome);
     }
     if let Some(stats) = plan.stats.as_ref().filter(|stats| stats.destination != "-") {
-        tried(format!("write {}", stats.destination), writable(&stats.destination, plan.existing));
+        tried(format!("write {}", stats.destination), writable(&stats.destination, plan.files.existing));
     }
     let (servers, files): (Vec<&Output>, Vec<&Output>) =
         plan.all_outputs().partition(|output| is_server(&output.destination));
     for output in files {
         let name = if output.destination == "-" { "standard output" } else { &output.destination };
-        tried(format!("write {name}"), writable(&output.destination, plan.existing));
+        tried(format!("write {name}"), writable(&output.destination, plan.files.existing));
     }
     for output in servers {
         if let Some(spool) = &output.server.spool {

@@ -2,9 +2,9 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use super::*;
-use crate::args::LogLevel;
-use crate::sandbox::Mode;
+use crate::log::Level;
 use crate::plan::{Input, MeterPlan, Plan, Refusal};
+use crate::sandbox::Mode;
 
 /// A configuration file, and flags beside it.
 fn given(text: &str, flags: &str) -> Result<Given, Wrong> {
@@ -53,7 +53,7 @@ fn the_words_of_the_flags() {
     typed.filter = Some("not port 22".into());
     typed.config.clone_from(&args.config);
     assert_eq!(format!("{args:?}"), format!("{typed:?}"));
-    assert_eq!((args.sandbox, args.log_level), (Some(Mode::Auto), Some(LogLevel::Warn)));
+    assert_eq!((args.sandbox, args.log_level), (Some(Mode::Auto), Some(Level::Warn)));
 }
 
 #[test]

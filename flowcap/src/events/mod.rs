@@ -81,7 +81,7 @@ pub(crate) enum Source {
 /// Runs the subcommand, and returns the exit code.
 pub(crate) fn events(args: EventsArgs) -> ExitCode {
     let stop = Stop::new();
-    let ran = run::on_signals(stop.clone(), None)
+    let ran = run::stop_on_signals(stop.clone())
         .map_err(|error| Error::Internal(format!("signals: {error}")))
         .and_then(|()| follow(&args, &stop));
     match ran {

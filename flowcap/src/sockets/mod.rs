@@ -22,7 +22,7 @@ use crate::run::{self, exit, say};
 /// Runs the subcommand, and returns the exit code.
 pub(crate) fn sockets(args: SocketsArgs) -> ExitCode {
     let stop = Stop::new();
-    let ran = run::on_signals(stop.clone(), None)
+    let ran = run::stop_on_signals(stop.clone())
         .map_err(|error| Error::Internal(format!("signals: {error}")))
         .and_then(|()| Watch::open(&args))
         .and_then(|watch| match &args.read {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Progress, Reopen};
+use super::{Progress, Reopen, Watched};
 use crate::decode::DecodeOptions;
 use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
@@ -32,6 +32,7 @@ pub struct Meter {
     pub(super) stats_interval: Option<Duration>,
     pub(super) attribution: Option<Attribution>,
     pub(super) requests: Option<Requests>,
+    pub(super) watched: Option<Watched>,
     pub(super) packet_limit: Option<u64>,
     pub(super) duration: Option<Duration>,
     pub(super) reopen: Reopen,
@@ -56,6 +57,7 @@ impl Meter {
             stats_interval: None,
             attribution: None,
             requests: None,
+            watched: None,
             packet_limit: None,
             duration: None,
             reopen: Reopen::new(),
@@ -117,6 +119,12 @@ impl MeterBuilder {
     /// Adds what a thread of lookups counts to the stats records of attribution.
     pub fn lookups(mut self, requests: Requests) -> Self {
         self.0.requests = Some(requests);
+        self
+    }
+
+    /// Lets another thread see what the meter counts, every second, and ask for stats records.
+    pub fn watched(mut self, watched: Watched) -> Self {
+        self.0.watched = Some(watched);
         self
     }
 

@@ -8,13 +8,14 @@ mod builder;
 mod reader;
 mod stats;
 mod tap;
+mod watched;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::capture::Source;
@@ -27,6 +28,7 @@ pub use builder::{MOST_SHARDS, Meter, MeterBuilder};
 use reader::Reader;
 pub use reader::wall_clock;
 pub use tap::PacketTap;
+pub use watched::Watched;
 use writer::Writer;
 
 /// Has a running [`Meter`] open its files again, after somebody has moved them away; can be cloned and sent to another
@@ -115,6 +117,7 @@ impl Meter {
             merge,
             attribution: self.attribution,
             requests: self.requests,
+            watched: self.watched.clone(),
             reports: from_reader,
             progress: self.progress.clone(),
             stop: stop.clone(),
@@ -128,6 +131,7 @@ impl Meter {
             reports: to_writer,
             progress: self.progress,
             stats_interval: self.stats_interval.filter(|_| is_live),
+            watched: self.watched,
             packet_limit: self.packet_limit,
             deadline: self.duration.map(|duration| started + duration),
             started,

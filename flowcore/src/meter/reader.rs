@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Progress, Stop};
+use super::{Progress, Stop, Watched};
 use crate::capture::{Next, Source, SourceCounts};
 use crate::decode::{DecodeCounts, DecodeOptions, Decoder};
 use crate::error::Error;
@@ -21,6 +21,7 @@ pub(super) struct Reader {
     pub(super) reports: Sender<ReaderReport>,
     pub(super) progress: Arc<Progress>,
     pub(super) stats_interval: Option<Duration>,
+    pub(super) watched: Option<Watched>,
     pub(super) packet_limit: Option<u64>,
     pub(super) deadline: Option<Instant>,
     pub(super) started: Instant,
@@ -29,6 +30,8 @@ pub(super) struct Reader {
 /// The reader's counters at a point of the input, under the number of the shards' reports.
 pub(super) struct ReaderReport {
     pub(super) number: u64,
+    /// A stats record is to be written of it.
+    pub(super) is_record: bool,
     pub(super) at: Timestamp,
     pub(super) uptime: Duration,
     pub(super) decode: DecodeCounts,
@@ -56,7 +59,7 @@ impl Reader {
         self.note_progress(source, &decoder);
         let dropped = self.router.finish(reason);
         // The writer waits for this last report; it is gone only if it has panicked.
-        let _ = self.reports.send(report(LAST_REPORT, self.started, source, &decoder, dropped));
+        let _ = self.reports.send(report(LAST_REPORT, true, self.started, source, &decoder, dropped));
         read
     }
 
@@ -73,6 +76,7 @@ impl Reader {
         let frames_per_check = if may_wait { FRAMES_PER_CHECK_WAITING } else { FRAMES_PER_CHECK };
         let (mut until_check, mut flushed, mut reports) = (0u32, Timestamp::EPOCH, 0);
         let mut next_stats = self.stats_interval.map(|interval| self.started + interval);
+        let mut next_look = self.started;
         while left > 0 {
             if until_check == 0 {
                 until_check = frames_per_check;
@@ -80,11 +84,20 @@ impl Reader {
                 if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     return EndReason::Eof;
                 }
-                if next_stats.is_some_and(|due| Instant::now() >= due) {
-                    next_stats = self.stats_interval.map(|interval| Instant::now() + interval);
+                let (now, mut is_record) = (Instant::now(), false);
+                if next_stats.is_some_and(|due| now >= due) {
+                    next_stats = self.stats_interval.map(|interval| now + interval);
+                    is_record = true;
+                }
+                if let Some(watched) = &self.watched {
+                    is_record |= watched.takes_request();
+                }
+                if is_record || (self.watched.is_some() && now >= next_look) {
+                    next_look = now + BETWEEN_LOOKS;
                     reports += 1;
                     let dropped = self.router.dropped();
-                    let _ = self.reports.send(report(reports, self.started, source, decoder, dropped));
+                    let report = report(reports, is_record, self.started, source, decoder, dropped);
+                    let _ = self.reports.send(report);
                     self.router.ask_for_report(reports);
                 }
             }
@@ -153,6 +166,7 @@ impl Reader {
 
 fn report(
     number: u64,
+    is_record: bool,
     started: Instant,
     source: &mut dyn Source,
     decoder: &Decoder,
@@ -160,6 +174,7 @@ fn report(
 ) -> ReaderReport {
     ReaderReport {
         number,
+        is_record,
         at: wall_clock(),
         uptime: started.elapsed(),
         decode: decoder.counts(),
@@ -180,6 +195,8 @@ fn ticking_clock() -> Timestamp {
     Timestamp::from_nanos(wall_clock().as_nanos() - KERNEL_HOLDS.as_nanos() as i64)
 }
 
+/// How often a meter that is watched counts together.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// Frames between two looks at the clock.
 const FRAMES_PER_CHECK: u32 = 1024;
 /// The same where each frame may have to be waited for.

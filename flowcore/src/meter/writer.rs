@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use super::builder::NamedSink;
 use super::reader::{ReaderReport, wall_clock};
 use super::stats;
-use super::{Progress, Reopen, Stop};
+use super::{Progress, Reopen, Stop, Watched};
 use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
 use crate::record::{AttributionStats, Record, SinkStats, StatsRecord};
@@ -22,6 +22,7 @@ pub(super) struct Writer {
     pub(super) merge: Merge,
     pub(super) attribution: Option<Attribution>,
     pub(super) requests: Option<Requests>,
+    pub(super) watched: Option<Watched>,
     pub(super) reports: Receiver<ReaderReport>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
@@ -89,12 +90,16 @@ impl Writer {
                 }
                 Merged::Report(shards) => {
                     let number = shards.first().map_or(LAST_REPORT, |shard| shard.number);
-                    let Some(reader) = self.reports.iter().find(|report| report.number == number) else {
-                        continue;
-                    };
+                    // One that a busy shard never saw is made good by the next: so is the record that was due.
+                    let mut is_record = false;
+                    let mut reader = self.reports.iter().inspect(|report| is_record |= report.is_record);
+                    let Some(reader) = reader.find(|report| report.number == number) else { continue };
                     stats = stats::gather(&reader, &shards, &outputs.counts(false));
                     stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
-                    if number != LAST_REPORT {
+                    if let Some(watched) = &self.watched {
+                        watched.show(&stats);
+                    }
+                    if is_record && number != LAST_REPORT {
                         outputs.write_stats(&stats);
                     }
                 }
@@ -104,6 +109,9 @@ impl Writer {
         outputs.finish();
         stats.sinks = outputs.counts(true);
         stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
+        if let Some(watched) = &self.watched {
+            watched.show(&stats);
+        }
         outputs.write_stats(&stats);
         outputs.finish_stats();
         if self.merge.has_panicked() && outputs.failure.is_none() {

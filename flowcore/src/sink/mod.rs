@@ -117,11 +117,6 @@ pub trait Sink: Send {
     /// # Errors
     /// [`Error::Output`] when the destination refuses the bytes, or the file its name.
     fn finish(&mut self) -> Result<(), Error>;
-
-    /// Returns what became of the records it took, but for those that it wrote; by default nothing did.
-    fn counts(&self) -> SinkCounts {
-        SinkCounts::default()
-    }
 }
 
 /// How records are written.

@@ -1,0 +1,169 @@
+//! What looks after a running meter: systemd is told that it is well, and the log of what was lost.
+
+use std::env;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use flowcore::meter::Watched;
+use flowcore::record::StatsRecord;
+
+use crate::log::Level;
+use crate::progress::{counted, grouped};
+
+/// A thread that looks at the meter once a second; it ends when it is dropped.
+pub(crate) struct Health {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Health {
+    /// Starts to look, and tells the supervisor that the service is ready.
+    pub(crate) fn watch(watched: Watched, supervisor: Supervisor) -> io::Result<Self> {
+        let (stop, stopped) = channel();
+        let watch = move || {
+            supervisor.tell("READY=1");
+            let mut losses = Losses::default();
+            while stopped.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
+                let Some((at, stats)) = watched.latest() else { continue };
+                if at.elapsed() < STALLED {
+                    supervisor.tell(&format!("WATCHDOG=1\nSTATUS={}", status(&stats)));
+                }
+                if let Some(lost) = losses.news(&stats, Instant::now()) {
+                    crate::log::write(Level::Warn, &lost);
+                }
+            }
+            supervisor.tell("STOPPING=1");
+        };
+        let thread = std::thread::Builder::new().name("health".into()).spawn(watch)?;
+        Ok(Health { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Health {
+    fn drop(&mut self) {
+        self.stop = None;
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Who has started the service and wants to know how it is (sd_notify(3)).
+///
+/// The socket is connected once: in the sandbox none can be opened.
+pub(crate) struct Supervisor(Option<UnixDatagram>);
+
+impl Supervisor {
+    /// Connects to the one that `NOTIFY_SOCKET` names, if it does.
+    pub(crate) fn of_environment() -> io::Result<Self> {
+        env::var("NOTIFY_SOCKET").ok().map(|path| Supervisor::connect(&path)).transpose().map(Supervisor)
+    }
+
+    fn connect(path: &str) -> io::Result<UnixDatagram> {
+        let socket = UnixDatagram::unbound()?;
+        let address = match path.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(path)?,
+        };
+        socket.connect_addr(&address)?;
+        // A supervisor that does not listen must not hold up what it supervises.
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    fn tell(&self, state: &str) {
+        if let Some(socket) = &self.0 {
+            let _ = socket.send(state.as_bytes());
+        }
+    }
+}
+
+/// What was lost, as of the latest line of the log about it.
+#[derive(Default)]
+struct Losses {
+    said: Lost,
+    at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Lost {
+    kernel: u64,
+    interface: u64,
+    queue: u64,
+    records: u64,
+}
+
+impl Losses {
+    /// Returns what is to be said of what was lost since the last time, at most every ten seconds.
+    fn news(&mut self, stats: &StatsRecord, now: Instant) -> Option<String> {
+        let lost = Lost {
+            kernel: stats.kernel_dropped,
+            interface: stats.interface_dropped,
+            queue: stats.queue_dropped,
+            records: stats.sinks.iter().map(|sink| sink.failed + sink.dropped.values().sum::<u64>()).sum(),
+        };
+        if lost == self.said || self.at.is_some_and(|at| now.duration_since(at) < BETWEEN_LINES) {
+            return None;
+        }
+        let parts = [
+            (lost.kernel - self.said.kernel, "packet", "dropped by the kernel"),
+            (lost.interface - self.said.interface, "packet", "dropped by the interface"),
+            (lost.queue - self.said.queue, "packet", "dropped for want of room in the pipeline"),
+            (lost.records - self.said.records, "record", "not written"),
+        ];
+        (self.said, self.at) = (lost, Some(now));
+        let parts = parts.into_iter().filter(|(n, ..)| *n > 0);
+        let parts: Vec<_> = parts.map(|(n, what, how)| format!("{} {how}", counted(n, what))).collect();
+        Some(parts.join(", "))
+    }
+}
+
+fn status(stats: &StatsRecord) -> String {
+    format!("{}, {} active", counted(stats.packets, "packet"), grouped(stats.flows_active))
+}
+
+/// Counters older than this are no sign of life.
+pub(crate) const STALLED: Duration = Duration::from_secs(10);
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_once_and_not_too_often() {
+        let (mut losses, start) = (Losses::default(), Instant::now());
+        let stats = |kernel_dropped, queue_dropped| StatsRecord {
+            kernel_dropped,
+            queue_dropped,
+            ..StatsRecord::default()
+        };
+        assert_eq!(losses.news(&stats(0, 0), start), None);
+        assert_eq!(losses.news(&stats(1200, 0), start).unwrap(), "1,200 packets dropped by the kernel");
+        let soon = start + Duration::from_secs(9);
+        assert_eq!(losses.news(&stats(1300, 1), soon), None);
+        let later = start + Duration::from_secs(10);
+        assert_eq!(
+            losses.news(&stats(1300, 1), later).unwrap(),
+            "100 packets dropped by the kernel, 1 packet dropped for want of room in the pipeline"
+        );
+        assert_eq!(losses.news(&stats(1300, 1), later + BETWEEN_LINES), None);
+    }
+
+    #[test]
+    fn a_supervisor_hears_what_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let ear = UnixDatagram::bind(&path).unwrap();
+        Supervisor(Some(Supervisor::connect(path.to_str().unwrap()).unwrap())).tell("READY=1");
+        let mut heard = [0; 64];
+        let length = ear.recv(&mut heard).unwrap();
+        assert_eq!(&heard[..length], b"READY=1");
+        drop(ear);
+        assert!(Supervisor::connect("@no-such-name-here").is_err());
+        Supervisor(None).tell("nobody hears it");
+    }
+}

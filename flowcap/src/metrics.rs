@@ -1,0 +1,254 @@
+//! `--metrics`: what a running meter counts, for Prometheus.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use flowcore::Error;
+use flowcore::meter::Watched;
+use flowcore::record::StatsRecord;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tiny_http::{Header, Method, Request, Response, Server};
+
+use crate::health::STALLED;
+
+/// A server for `/metrics` and `/health`; it ends when it is dropped.
+pub(crate) struct Metrics {
+    server: Arc<Server>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Listens on an address such as `127.0.0.1:9464`.
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .map_err(|source| Error::Output { name: format!("--metrics {address}"), source })
+}
+
+impl Metrics {
+    /// Answers who connects with what `watched` shows.
+    pub(crate) fn serve(listener: TcpListener, watched: Watched) -> io::Result<Self> {
+        let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
+        let listening = server.clone();
+        let answer = move || {
+            for request in listening.incoming_requests() {
+                // Who asked may be gone: that is all one can know.
+                let _ = respond(request, &watched);
+            }
+        };
+        let thread = std::thread::Builder::new().name("metrics".into()).spawn(answer)?;
+        Ok(Metrics { server, thread: Some(thread) })
+    }
+
+    /// Returns the port that it listens on.
+    #[cfg(test)]
+    fn port(&self) -> u16 {
+        self.server.server_addr().to_ip().map_or(0, |address| address.port())
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        self.server.unblock();
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn respond(request: Request, watched: &Watched) -> io::Result<()> {
+    let latest = watched.latest();
+    let path = request.url().split('?').next().unwrap_or_default();
+    let (code, kind, body) = match (request.method(), path) {
+        (Method::Get | Method::Head, "/metrics") => {
+            let stats = latest.map(|(_, stats)| stats).unwrap_or_default();
+            match text(stats) {
+                Ok(text) => (200, OPENMETRICS, text),
+                Err(error) => (500, PLAIN, format!("{error}\n")),
+            }
+        }
+        (Method::Get | Method::Head, "/health") => match latest {
+            Some((at, _)) if at.elapsed() < STALLED => (200, PLAIN, "well\n".to_owned()),
+            Some(_) => (503, PLAIN, "stalled\n".to_owned()),
+            None => (503, PLAIN, "starting\n".to_owned()),
+        },
+        (Method::Get | Method::Head, _) => (404, PLAIN, "there are /metrics and /health\n".to_owned()),
+        _ => (405, PLAIN, "GET only\n".to_owned()),
+    };
+    let response = Response::from_string(body).with_status_code(code);
+    let header = Header::from_bytes(&b"Content-Type"[..], kind.as_bytes());
+    match header {
+        Ok(header) => request.respond(response.with_header(header)),
+        Err(()) => request.respond(response),
+    }
+}
+
+/// Returns the counters in the OpenMetrics text format.
+fn text(stats: StatsRecord) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("flowcap");
+    registry.register_collector(Box::new(Scrape(stats)));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Scrape(StatsRecord);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let stats = &self.0;
+        for (name, help, value) in COUNTERS {
+            one(&mut encoder, name, help, &ConstCounter::new(value(stats)))?;
+        }
+        for (name, help, value) in GAUGES {
+            one(&mut encoder, name, help, &ConstGauge::new(value(stats)))?;
+        }
+        one(&mut encoder, "uptime_seconds", "Time since the start", &ConstGauge::new(stats.uptime))?;
+        for (name, help, label, values) in BY_REASON {
+            by(&mut encoder, name, help, values(stats).iter().map(|(reason, n)| ([(*label, *reason)], *n)))?;
+        }
+        if let Some(attribution) = &stats.attribution {
+            let found = attribution.found.iter().map(|(reason, n)| ([("match", *reason)], *n));
+            by(&mut encoder, "flow_ends_attributed", "Ends of flows with an owner, by match", found)?;
+            let without = attribution.unattributed.iter().map(|(reason, n)| ([("reason", *reason)], *n));
+            by(&mut encoder, "flow_ends_unattributed", "Ends of flows without one, by reason", without)?;
+        }
+        let outcomes = stats.sinks.iter().flat_map(|sink| {
+            let by_outcome = [
+                ("written", sink.written),
+                ("filtered", sink.filtered),
+                ("spooled", sink.spooled),
+                ("failed", sink.failed),
+            ];
+            let dropped = sink.dropped.iter().map(|(reason, n)| (*reason, *n));
+            let all = by_outcome.into_iter().chain(dropped);
+            all.map(|(outcome, n)| ([("to", sink.to.as_str()), ("outcome", outcome)], n))
+        });
+        by(&mut encoder, "output_records", "Records by output and by what became of them", outcomes)
+    }
+}
+
+fn one(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+fn by<'a, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = ([(&'a str, &'a str); N], u64)>,
+) -> fmt::Result {
+    let kind = ConstCounter::new(0u64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+type Of<T> = fn(&StatsRecord) -> T;
+
+const COUNTERS: &[(&str, &str, Of<u64>)] = &[
+    ("packets", "Packets read", |stats| stats.packets),
+    ("packet_bytes", "Wire bytes of the packets read", |stats| stats.bytes),
+    ("kernel_received", "Packets that the kernel's filter accepted", |stats| stats.kernel_received),
+    ("kernel_dropped", "Packets that the kernel had no room for", |stats| stats.kernel_dropped),
+    ("interface_dropped", "Packets that the interface dropped", |stats| stats.interface_dropped),
+    ("queue_dropped", "Packets that the pipeline had no room for", |stats| stats.queue_dropped),
+    ("queue_dropped_bytes", "Wire bytes of those", |stats| stats.queue_dropped_bytes),
+    ("packets_out_of_order", "Packets older than one before them", |stats| stats.packets_out_of_order),
+    ("time_jumps", "Steps back in time", |stats| stats.time_jumps),
+    ("fragments_evicted", "Fragments that had to make room", |stats| stats.fragments_evicted),
+    ("fragments_expired", "Fragments whose first one never came", |stats| stats.fragments_expired),
+    ("flow_packets", "Packets that flows have counted", |stats| stats.flow_packets),
+    ("flow_bytes", "Wire bytes that flows have counted", |stats| stats.flow_bytes),
+    ("flows_opened", "Flows opened", |stats| stats.flows_opened),
+    ("dns_messages", "DNS messages read, whole or in part", |stats| stats.dns_whole + stats.dns_partial),
+];
+
+const GAUGES: &[(&str, &str, Of<u64>)] = &[
+    ("flows_active", "Flows in the table", |stats| stats.flows_active),
+    ("fragments_held", "Fragments that wait for their first one", |stats| stats.fragments_held),
+    ("memory_bytes", "Bytes held for flows", |stats| stats.memory_bytes),
+    ("sockets_indexed", "Sockets of flows in the index", |stats| {
+        stats.attribution.as_ref().map_or(0, |attribution| attribution.sockets)
+    }),
+];
+
+type Reasons = fn(&StatsRecord) -> &BTreeMap<&'static str, u64>;
+
+const BY_REASON: &[(&str, &str, &str, Reasons)] = &[
+    ("dropped_packets", "Packets without a flow, by reason", "reason", |stats| &stats.dropped),
+    ("stopped_packets", "Packets whose decoding stopped early, by reason", "reason", |stats| &stats.stopped),
+    ("flow_records", "Flow records, by why the flow ended", "end_reason", |stats| &stats.records),
+    ("dns_refused", "What was no DNS message on a DNS port, by reason", "reason", |stats| &stats.dns_refused),
+];
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use flowcore::record::SinkStats;
+
+    use super::*;
+
+    fn ask(port: u16, request: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn counters_by_name_reason_and_output() {
+        let stats = StatsRecord {
+            packets: 7,
+            flows_active: 3,
+            uptime: 1.5,
+            dropped: [("truncated", 2)].into(),
+            sinks: vec![SinkStats { to: "a \"b\"".into(), written: 5, ..SinkStats::default() }],
+            ..StatsRecord::default()
+        };
+        let text = text(stats).unwrap();
+        for line in [
+            "# TYPE flowcap_packets counter",
+            "flowcap_packets_total 7",
+            "flowcap_flows_active 3",
+            "flowcap_uptime_seconds 1.5",
+            "flowcap_dropped_packets_total{reason=\"truncated\"} 2",
+            "flowcap_output_records_total{to=\"a \\\"b\\\"\",outcome=\"written\"} 5",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_answered() {
+        let metrics = Metrics::serve(listen(([127, 0, 0, 1], 0).into()).unwrap(), Watched::new()).unwrap();
+        let port = metrics.port();
+        assert!(ask(port, "GET /metrics").contains("flowcap_packets_total 0"));
+        let starting = ask(port, "GET /health");
+        assert!(starting.starts_with("HTTP/1.1 503") && starting.ends_with("starting\n"), "{starting}");
+        assert!(ask(port, "GET /").starts_with("HTTP/1.1 404"));
+        assert!(ask(port, "POST /metrics").starts_with("HTTP/1.1 405"));
+        assert!(matches!(listen(([127, 0, 0, 1], port).into()), Err(Error::Output { .. })));
+        drop(metrics);
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "it has ended");
+    }
+}
