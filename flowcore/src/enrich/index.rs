@@ -260,7 +260,10 @@ impl IndexWriter {
     pub(super) fn end_unseen(&mut self, since: Timestamp, now: Timestamp) {
         self.tell(|| SocketNews::EndUnseen { since, now });
         let unseen = self.known.values().filter(|known| known.to().is_none() && known.seen() < since);
-        for known in unseen.cloned().collect::<Vec<_>>() {
+        let mut unseen: Vec<_> = unseen.cloned().collect();
+        // An index that follows has to end them in the same order, which is that in which they make room.
+        unseen.sort_unstable_by_key(|known| known.cookie);
+        for known in unseen {
             known.is_absent(now);
             self.end(&known, known.seen(), now);
         }

@@ -9,8 +9,6 @@ use crate::time::Timestamp;
 /// Lines in memory, in portions that become a frame each.
 pub(super) struct Waiting {
     lines: Vec<u8>,
-    /// Bytes at the beginning of `lines` that are written already.
-    written: usize,
     portions: VecDeque<Portion>,
     /// A portion takes no more lines once it has so many bytes.
     portion_bytes: usize,
@@ -35,7 +33,7 @@ pub(super) struct Before {
 
 impl Waiting {
     pub(super) fn new(portion_bytes: usize) -> Self {
-        Waiting { lines: Vec::new(), written: 0, portions: VecDeque::new(), portion_bytes }
+        Waiting { lines: Vec::new(), portions: VecDeque::new(), portion_bytes }
     }
 
     /// Adds a line with its stamp; false, and nothing done, where it is no object.
@@ -73,16 +71,14 @@ impl Waiting {
     /// Returns the oldest portion.
     pub(super) fn first(&self) -> Option<(Portion, &[u8])> {
         let first = *self.portions.front()?;
-        Some((first, self.lines.get(self.written..self.written + first.bytes)?))
+        Some((first, self.lines.get(..first.bytes)?))
     }
 
     /// Takes the oldest portion out.
     pub(super) fn remove_first(&mut self) {
-        self.written += self.portions.pop_front().map_or(0, |first| first.bytes);
-        if self.portions.is_empty() {
-            self.lines.clear();
-            self.written = 0;
-        }
+        // What is behind it is little: as much as came with the line that filled it.
+        let bytes = self.portions.pop_front().map_or(0, |first| first.bytes);
+        self.lines.drain(..bytes.min(self.lines.len()));
     }
 
     /// Notes the state that there is.
