@@ -249,6 +249,10 @@ pub(crate) enum Command {
     #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
     #[command(hide = true)]
     Lookups(crate::lookups::LookupsArgs),
+    /// Sends what waits in a spool to a server.
+    #[cfg(feature = "ship")]
+    #[command(hide = true)]
+    Ship(Box<crate::shippers::ShipArgs>),
 }
 
 /// How records are written.

@@ -1,10 +1,14 @@
 //! What a meter's plan needs while it runs, and the entry into a sandbox that leaves it that much.
 
+use std::path::PathBuf;
+
 use flowcore::Error;
 
+use crate::conf::is_server;
 use crate::plan::{Input, MeterPlan, Owners};
 use crate::run::say;
 use crate::sandbox::{Folder, Mode, Profile, Refusal, Role, User, enter};
+use crate::shippers;
 
 /// The sandbox that a plan asks for.
 pub(crate) struct Confinement {
@@ -27,7 +31,10 @@ impl Confinement {
             Owners::Machine { record } => record.as_deref(),
             Owners::Unknown | Owners::Recorded(_) => None,
         };
-        let outputs = plan.all_outputs().map(|output| output.destination.as_str());
+        let (servers, files): (Vec<_>, Vec<_>) =
+            plan.all_outputs().partition(|output| is_server(&output.destination));
+        let spools = servers.iter().map(|output| shippers::spool_folder(&output.destination, &output.server));
+        let outputs = files.iter().map(|output| output.destination.as_str());
         let outputs =
             outputs.chain(plan.stats.iter().map(|stats| stats.destination.as_str())).chain(recorded);
         let lives = role == Role::Capture;
@@ -35,7 +42,10 @@ impl Confinement {
             profile: Profile {
                 role,
                 user: plan.running.user.as_deref().map(find).transpose()?,
-                folders: outputs.filter_map(|to| Folder::of_output(to, lives)).collect(),
+                folders: outputs
+                    .filter_map(|to| Folder::of_output(to, lives))
+                    .chain(spools.map(Folder::of_spool))
+                    .collect(),
             },
             mode: plan.running.sandbox.unwrap_or_else(Mode::default_here),
             quiet: plan.quiet,
@@ -52,6 +62,17 @@ impl Confinement {
         Ok(Confinement { profile, mode, quiet: true })
     }
 
+    /// Confines the process that sends what waits in a spool.
+    ///
+    /// # Errors
+    /// When there is no such user.
+    #[cfg(feature = "ship")]
+    pub(crate) fn of_shipper(spool: PathBuf, user: Option<&str>, mode: Mode) -> Result<Self, Error> {
+        let folders = vec![Folder::of_spool(spool)];
+        let profile = Profile { role: Role::Shipper, user: user.map(find).transpose()?, folders };
+        Ok(Confinement { profile, mode, quiet: true })
+    }
+
     /// Tells whether the process is another one inside.
     #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
     pub(crate) fn changes_anything(&self) -> bool {
@@ -59,13 +80,11 @@ impl Confinement {
     }
 
     /// Returns what becomes of a sandbox that cannot be had.
-    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
 
     /// Returns the user to become, as it was named.
-    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
     pub(crate) fn user(&self) -> Option<&str> {
         self.profile.user.as_ref().map(|user| user.name.as_str())
     }

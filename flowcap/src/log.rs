@@ -29,6 +29,20 @@ pub(crate) enum Level {
     Debug,
 }
 
+impl Level {
+    /// Returns the word for --log-level.
+    #[cfg(feature = "ship")]
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Level::Off => "off",
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+}
+
 /// Sets which lines are written: those of this level and the more important ones.
 pub(crate) fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);

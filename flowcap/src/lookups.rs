@@ -146,19 +146,10 @@ mod beside {
     fn spawn(interfaces: &[String], keep: Duration, confinement: &Confinement) -> io::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["lookups", "--keep", &keep.as_secs().saturating_add(1).to_string()]);
-        command.args(["--sandbox", word(confinement.mode())]);
+        command.args(["--sandbox", confinement.mode().word()]);
         interfaces.iter().for_each(|interface| _ = command.arg(format!("--interface={interface}")));
         confinement.user().iter().for_each(|user| _ = command.arg(format!("--user={user}")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
-    }
-
-    /// Returns the word for --sandbox.
-    fn word(mode: Mode) -> &'static str {
-        match mode {
-            Mode::Require => "require",
-            Mode::Auto => "auto",
-            Mode::Off => "off",
-        }
     }
 
     impl Beside {

@@ -16,6 +16,11 @@ mod plan;
 mod progress;
 mod run;
 mod sandbox;
+#[cfg(feature = "ship")]
+mod shippers;
+#[cfg(not(feature = "ship"))]
+#[path = "no_shippers.rs"]
+mod shippers;
 mod sockets;
 
 use std::process::ExitCode;
@@ -46,9 +51,9 @@ fn main() -> ExitCode {
     let (is_check, has_words) = (args.check, !args.words.is_empty());
     match (Plan::new(args), file) {
         (Ok(Plan::ListInterfaces), _) => run::list_interfaces(),
-        (Ok(Plan::Meter(plan)), file) if is_check => conf::check(file.as_deref(), &settings, &plan, |_| {
-            Err("this version cannot send to servers".to_owned())
-        }),
+        (Ok(Plan::Meter(plan)), file) if is_check => {
+            conf::check(file.as_deref(), &settings, &plan, shippers::check)
+        }
         (Ok(Plan::Meter(plan)), _) => run::meter(*plan),
         (Ok(Plan::Sockets(args)), _) => sockets::sockets(*args),
         (Ok(Plan::Events(args)), _) => events::events(args),
@@ -58,6 +63,8 @@ fn main() -> ExitCode {
         },
         #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
         (Ok(Plan::Lookups(args)), _) => lookups::serve(&args),
+        #[cfg(feature = "ship")]
+        (Ok(Plan::Ship(args)), _) => shippers::serve(&args),
         (Err(Refusal::NothingToRead), Some(file)) => misconfigured(&Fault::whole(
             &file,
             "nothing to read: it needs 'interface' or 'read', or a flag -i or -r",

@@ -34,6 +34,9 @@ pub(crate) enum Plan {
     /// Looks sockets up for another process.
     #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
     Lookups(crate::lookups::LookupsArgs),
+    /// Sends what waits in a spool.
+    #[cfg(feature = "ship")]
+    Ship(Box<crate::shippers::ShipArgs>),
 }
 
 /// What a meter is to read, how, and where its records go.
@@ -178,6 +181,8 @@ impl Plan {
             Some(Command::Generate { folder }) => return Ok(Plan::Generate(folder)),
             #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
             Some(Command::Lookups(lookups)) => return Ok(Plan::Lookups(lookups)),
+            #[cfg(feature = "ship")]
+            Some(Command::Ship(ship)) => return Ok(Plan::Ship(ship)),
             None => {}
         }
         if !args.words.is_empty() {
@@ -274,10 +279,7 @@ impl MeterPlan {
     /// Names a setting that is understood, but does nothing in this version.
     pub(crate) fn unbuilt(&self) -> Option<&'static str> {
         let settings = [(self.watched.is_some(), "[sockets]"), (self.followed.is_some(), "[events]")];
-        let outputs = self
-            .all_outputs()
-            .map(|Output { server, .. }| (*server != ServerKeys::default(), "sending to servers"));
-        settings.into_iter().chain(outputs).find(|(is_set, _)| *is_set).map(|(_, name)| name)
+        settings.into_iter().find(|(is_set, _)| *is_set).map(|(_, name)| name)
     }
 }
 

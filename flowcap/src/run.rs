@@ -11,6 +11,7 @@ use flowcore::sink::{self, FileOptions, Filtered, SightedLines};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::conf::is_server;
 use crate::confine::Confinement;
 use crate::health::{Health, Supervisor};
 use crate::log;
@@ -19,6 +20,7 @@ use crate::metrics::{self, Metrics};
 use crate::owners;
 use crate::plan::{Input, Live, MeterPlan, Owners};
 use crate::progress::{Bar, counted, grouped};
+use crate::shippers::Shippers;
 
 /// The exit codes (of sysexits.h from 64 on).
 pub(crate) mod exit {
@@ -54,7 +56,7 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
         Ok((Service::open(&plan)?, start(plan, &inside, reopen.clone(), watched.clone())?, inside))
     });
     match started {
-        Ok((service, Started { source, total_bytes, meter, mut owners }, inside)) => {
+        Ok((service, Started { source, total_bytes, meter, mut owners, mut shippers }, inside)) => {
             let signals = match Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) {
                 Ok(signals) => signals,
                 Err(error) => return no_signals(&error),
@@ -64,7 +66,8 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
                 return exit::NO_PERMISSION.into();
             }
             let stop = Stop::new();
-            if let Err(error) = owners.as_mut().map_or(Ok(()), Asking::start) {
+            if let Err(error) = owners.as_mut().map_or(Ok(()), Asking::start).and_then(|()| shippers.start())
+            {
                 say(&format!("flowcap: cannot start a thread: {error}"));
                 return exit::INTERNAL.into();
             }
@@ -82,7 +85,8 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
             let bar = bar_wanted.then(|| Bar::show(meter.progress(), total_bytes));
             let mut summary = meter.run(source, &stop);
             drop((bar, looked_after));
-            if let Some(Err(error)) = owners.map(Asking::finish) {
+            let asked = owners.map_or(Ok(()), Asking::finish);
+            for error in [asked.err(), shippers.finish().err()].into_iter().flatten() {
                 match &summary.failure {
                     Some(failure) if !is_closed_stdout(failure) => say(&describe(&error)),
                     _ => summary.failure = Some(error),
@@ -158,6 +162,8 @@ struct Started {
     meter: Meter,
     /// What asks for the owners of flows meanwhile.
     owners: Option<Asking>,
+    /// What sends records to servers.
+    shippers: Shippers,
 }
 
 /// What serves those who look after a live capture; opened before the sandbox is entered, started inside.
@@ -235,10 +241,15 @@ fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched
         builder = builder.shards(shards);
     }
     let now = plan.files.live.then(wall_clock);
+    let (mut shippers, level) = (Shippers::default(), plan.running.log_level.unwrap_or_default());
     for output in plan.outputs {
         let columns = output.columns.as_deref();
         let files = FileOptions { now, ..output.files };
-        let sink = sink::open(&output.destination, output.format, columns, &files)?;
+        let sink = if is_server(&output.destination) {
+            shippers.open(&output, &files, level, inside)?
+        } else {
+            sink::open(&output.destination, output.format, columns, &files)?
+        };
         builder = builder.sink(output.destination, Filtered::wrap(sink, output.filter));
     }
     if let Some(stats) = plan.stats {
@@ -247,7 +258,7 @@ fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched
         let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, &files)?;
         builder = builder.stats(stats.destination, sink, stats.interval);
     }
-    Ok(Started { source, total_bytes, meter: builder.build()?, owners })
+    Ok(Started { source, total_bytes, meter: builder.build()?, owners, shippers })
 }
 
 #[cfg(feature = "live")]

@@ -102,6 +102,26 @@ pub(super) const SERVER: &str = "Server";
 /// What the address of a server can begin with.
 const SCHEMES: &[&str] = &["http", "https", "tcp", "tls", "syslog", "syslog+tcp", "syslog+tls", "unix"];
 
+impl ServerKeys {
+    /// Says the same to another process of this program, but for the spool.
+    #[cfg(feature = "ship")]
+    pub(crate) fn pass_on(&self, command: &mut std::process::Command) {
+        let keys = [
+            ("--token-file", &self.token_file),
+            ("--ca-file", &self.ca_file),
+            ("--client-cert", &self.client_cert),
+            ("--client-key", &self.client_key),
+            ("--batch", &self.batch),
+        ];
+        for (flag, value) in keys {
+            value.iter().for_each(|value| _ = command.args([flag, value]));
+        }
+        if self.allow_plaintext {
+            command.arg("--allow-plaintext");
+        }
+    }
+}
+
 impl OutputKeys {
     /// A destination of the command line, about which nothing more is said.
     pub(crate) fn plain(to: &str) -> Self {

@@ -75,11 +75,28 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
         Role::Capture => {
             only(libc::SYS_ioctl, any(1, &[TERMINAL.as_slice(), &INTERFACE].concat())?);
             only(libc::SYS_socket, packet_sockets()?);
-            // How the process that looks sockets up has ended.
-            only(libc::SYS_wait4, Vec::new());
             // Who connects to --metrics, at a socket that listens already.
             only(libc::SYS_accept4, Vec::new());
+            only(libc::SYS_getpeername, Vec::new());
             only(libc::SYS_shutdown, Vec::new());
+        }
+        Role::Shipper => {
+            only(
+                libc::SYS_ioctl,
+                any(
+                    1,
+                    &[TERMINAL.as_slice(), &[libc::FIONBIO.cast_signed(), libc::FIONREAD.cast_signed()]]
+                        .concat(),
+                )?,
+            );
+            let mut sockets = vec![netlink(libc::NETLINK_ROUTE)?];
+            for family in [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX] {
+                sockets.push(all([equal(0, u64::from(family.unsigned_abs()))?])?);
+            }
+            only(libc::SYS_socket, sockets);
+            for call in CONNECTIONS {
+                only(*call, Vec::new());
+            }
         }
         Role::Lookups => {
             only(libc::SYS_ioctl, any(1, &[TERMINAL.as_slice(), &INTERFACE].concat())?);
@@ -204,6 +221,8 @@ const EVERYWHERE: &[c_long] = &[
     libc::SYS_sysinfo,
     libc::SYS_uname,
     libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+    libc::SYS_wait4,
     libc::SYS_write,
     libc::SYS_writev,
 ];
@@ -220,6 +239,7 @@ const X86: &[c_long] = &[
     libc::SYS_poll,
     libc::SYS_readlink,
     libc::SYS_rename,
+    libc::SYS_rmdir,
     libc::SYS_stat,
     libc::SYS_time,
     libc::SYS_unlink,
@@ -228,6 +248,17 @@ const X86: &[c_long] = &[
 /// What is done with the sockets that may be opened.
 const SOCKETS: &[c_long] =
     &[libc::SYS_bind, libc::SYS_getsockname, libc::SYS_getsockopt, libc::SYS_setsockopt];
+
+/// What a connection takes, and the resolver of names.
+const CONNECTIONS: &[c_long] = &[
+    libc::SYS_connect,
+    libc::SYS_getpeername,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+];
 
 /// What makes a clone one with namespaces of its own.
 const NAMESPACES: i32 = libc::CLONE_NEWCGROUP

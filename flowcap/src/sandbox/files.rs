@@ -21,8 +21,15 @@ pub(super) fn restrict(profile: &Profile) -> Result<i32, String> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))
-        .and_then(|rules| rules.handle_access(AccessNet::from_all(NEWEST)))
-        .and_then(|rules| rules.scope(Scope::from_all(NEWEST)))
+        .and_then(|rules| match profile.role {
+            // It is there to connect, also to other processes of this machine.
+            Role::Shipper => rules.handle_access(AccessNet::BindTcp),
+            _ => rules.handle_access(AccessNet::from_all(NEWEST)),
+        })
+        .and_then(|rules| match profile.role {
+            Role::Shipper => rules.scope(Scope::Signal),
+            _ => rules.scope(Scope::from_all(NEWEST)),
+        })
         .and_then(|rules| rules.create())
         .map_err(|error| said(&error))?
         .set_compatibility(CompatLevel::BestEffort);
@@ -54,6 +61,10 @@ fn wanted(profile: &Profile) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
     if profile.role == Role::Capture {
         wanted.extend(counters().into_iter().map(|folder| (folder, read)));
     }
+    if profile.role == Role::Shipper {
+        // Certificates, tokens and what names are resolved by are read anew, wherever they are.
+        wanted.push((PathBuf::from("/"), read));
+    }
     wanted
 }
 
@@ -65,6 +76,7 @@ fn written() -> BitFlags<AccessFs> {
         | AccessFs::MakeReg
         | AccessFs::MakeDir
         | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
 }
 
 /// Lists the folders in which libpcap reads what an interface has dropped, each time anew.

@@ -40,6 +40,8 @@ pub(crate) enum Role {
     ///
     /// Landlock would hide all other processes from it, so that it has none.
     Lookups,
+    /// Sends what waits in a spool to a server: sockets of IP and in the file system, no capabilities.
+    Shipper,
 }
 
 /// What a process keeps.
@@ -83,6 +85,15 @@ pub(crate) struct Refusal {
 }
 
 impl Mode {
+    /// Returns the word for --sandbox.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Mode::Require => "require",
+            Mode::Auto => "auto",
+            Mode::Off => "off",
+        }
+    }
+
     /// Returns the mode that holds where none was asked for.
     pub(crate) fn default_here() -> Self {
         #[cfg(target_os = "linux")]
@@ -100,6 +111,11 @@ impl fmt::Display for Refusal {
 }
 
 impl Folder {
+    /// Makes the folder of a spool, in which files come and go.
+    pub(crate) fn of_spool(path: PathBuf) -> Self {
+        Folder { path, parent: None, must_be_writable: true }
+    }
+
     /// Makes the folder of an output; none for standard output and for what is no regular file.
     ///
     /// An output that `lives` on may find its folder deleted one day, and makes it again. What lies above the current

@@ -286,6 +286,9 @@ pub struct SinkStats {
     pub filtered: u64,
     /// Records that wait on disk for a server.
     pub spooled: u64,
+    /// Records that had to make room in the spool before the server had them, those of earlier runs too.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub spool_lost: u64,
     /// Records that could not be written.
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.
@@ -328,4 +331,9 @@ impl Record<'_> {
             Record::Route(_) => "route",
         }
     }
+}
+
+/// Serde asks for it in this form.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

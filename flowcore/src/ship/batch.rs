@@ -4,20 +4,7 @@ use std::io;
 
 use serde::Deserialize;
 
-/// Lines on their way to a server.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Batch {
-    /// The first number in it, of a record or of a gap.
-    pub first_seq: u64,
-    /// The last number in it.
-    pub last_seq: u64,
-    /// Lines that are records.
-    pub records: u64,
-    /// Lines that are gaps.
-    pub gaps: u64,
-    /// The lines, each with its end.
-    pub lines: Vec<u8>,
-}
+pub use crate::spool::Batch;
 
 /// Where lines wait until they are sent.
 pub trait Backlog {
@@ -35,6 +22,16 @@ pub trait Backlog {
     /// # Errors
     /// What the system says.
     fn done(&mut self, batch: &Batch) -> io::Result<()>;
+}
+
+impl Backlog for crate::spool::Backlog {
+    fn next_batch(&mut self, limit_records: u64, limit_bytes: usize) -> io::Result<Option<Batch>> {
+        self.next_batch(limit_records, limit_bytes)
+    }
+
+    fn done(&mut self, batch: &Batch) -> io::Result<()> {
+        self.done(batch)
+    }
 }
 
 /// What a line says of itself.

@@ -10,12 +10,15 @@ use super::files::Files;
 use super::packer::{Compression, split_compression};
 use super::place::whole_lines;
 use crate::error::Error;
+use crate::spool::Spool;
 
 /// Where bytes go.
 pub(super) enum Destination {
     /// Standard output, a device, a named pipe; and whether anything was written to it.
     Stream(File, bool),
     Files(Box<Files>),
+    /// Lines that wait on disk for a server.
+    Spool(Box<Spool>),
 }
 
 impl Destination {
@@ -41,7 +44,7 @@ impl Destination {
     pub(super) fn is_file(&self) -> bool {
         match self {
             Destination::Stream(file, _) => file.metadata().is_ok_and(|about| about.is_file()),
-            Destination::Files(_) => true,
+            Destination::Files(_) | Destination::Spool(_) => true,
         }
     }
 
@@ -50,13 +53,15 @@ impl Destination {
         match self {
             Destination::Stream(_, begun) => !begun,
             Destination::Files(files) => files.is_empty(),
+            // Its lines have no beginning.
+            Destination::Spool(_) => false,
         }
     }
 
     /// Writes what stands before the records, all of it or nothing.
     pub(super) fn write_header(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Destination::Stream(..) => self.write(bytes, true).1,
+            Destination::Stream(..) | Destination::Spool(_) => self.write(bytes, true).1,
             Destination::Files(files) => files.write_header(bytes),
         }
     }
@@ -65,6 +70,12 @@ impl Destination {
     pub(super) fn write(&mut self, bytes: &[u8], together: bool) -> (usize, io::Result<()>) {
         let (file, begun) = match self {
             Destination::Files(files) => return files.write(bytes, together),
+            Destination::Spool(spool) => {
+                return match spool.append(bytes) {
+                    Ok(()) => (bytes.len(), Ok(())),
+                    Err(refused) => (0, Err(refused)),
+                };
+            }
             Destination::Stream(file, begun) => (file, begun),
         };
         let (written, outcome) = write_counted(file, bytes);

@@ -43,6 +43,7 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::record::{Column, Record};
+use crate::spool::Spool;
 use crate::time::Timestamp;
 
 use output::Output;
@@ -156,8 +157,10 @@ pub struct SinkCounts {
     pub written: Option<u64>,
     /// Records that its filter did not let through.
     pub filtered: u64,
-    /// Records that wait on disk for a server.
+    /// Records that were put into a spool, from where they go to a server.
     pub spooled: u64,
+    /// Records that had to make room in the spool before the server had them, those of earlier runs too.
+    pub spool_lost: u64,
     /// Records that were lost when the destination failed for good.
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.
@@ -222,6 +225,23 @@ pub fn open(
         Format::Table => Box::new(table::Table::new(output, columns)?),
         Format::Jsonl | Format::Log => Box::new(jsonl::Jsonl::new(output, fields)),
     })
+}
+
+/// Opens a sink of JSON lines for all types of records that puts them into a spool; `destination` is the server that they
+/// are for, and the columns are those of flow records.
+///
+/// Where records come live, a full disk is waited out and counted, as with files.
+///
+/// # Errors
+/// None at the moment but those of memory.
+pub fn open_spooled(
+    destination: &str,
+    spool: Spool,
+    columns: &[Column],
+    options: &FileOptions,
+) -> Result<Box<dyn Sink>, Error> {
+    let output = Output::spooled(destination, spool, options)?;
+    Ok(Box::new(jsonl::Jsonl::new(output, columns)))
 }
 
 /// Returns the folder that the files of a destination lie in or beneath, which has to be writable; none for `-`.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::destination::Destination;
 use super::files::Files;
-use super::packer::Packer;
+use super::packer::{Compression, Packer};
 use super::{FileOptions, SinkCounts};
 use crate::error::Error;
+use crate::spool::Spool;
 use crate::time::Timestamp;
 
 /// A destination with the lines that wait for it.
@@ -59,7 +60,16 @@ impl Output {
     /// Opens a destination: `-` or a file.
     pub(super) fn open(destination: &str, options: &FileOptions) -> Result<Self, Error> {
         let (to, compression) = Destination::open(destination, options)?;
-        let packer = Packer::new(compression).map_err(|source| error(destination, source))?;
+        Output::to(destination, to, compression, options)
+    }
+
+    /// Puts lines into a spool, from where they go to the destination.
+    pub(super) fn spooled(destination: &str, spool: Spool, options: &FileOptions) -> Result<Self, Error> {
+        Output::to(destination, Destination::Spool(Box::new(spool)), Compression::None, options)
+    }
+
+    fn to(destination: &str, to: Destination, by: Compression, options: &FileOptions) -> Result<Self, Error> {
+        let packer = Packer::new(by).map_err(|source| error(destination, source))?;
         Ok(Output {
             name: destination.to_owned(),
             patient: options.live && to.is_file(),
@@ -125,8 +135,14 @@ impl Output {
             Some(last) if last.elapsed() < FRAME_INTERVAL => {}
             _ => self.send()?,
         }
-        if let Destination::Files(files) = &mut self.to {
-            files.sync();
+        match &mut self.to {
+            Destination::Stream(..) => {}
+            Destination::Files(files) => files.sync(),
+            Destination::Spool(spool) => match spool.flush() {
+                // It goes on waiting there.
+                Err(_) if self.patient => {}
+                flushed => flushed.map_err(|source| error(&self.name, source))?,
+            },
         }
         Ok(())
     }
@@ -153,6 +169,10 @@ impl Output {
     pub(super) fn counts(&self) -> SinkCounts {
         let mut counts = self.counts.clone();
         counts.written = Some(self.written);
+        if let Destination::Spool(spool) = &self.to {
+            (counts.spooled, counts.written) = (self.written, Some(0));
+            counts.spool_lost = spool.counts().full_records;
+        }
         if let (Some(reason), Some((_, kept))) = (self.failing, self.kept) {
             *counts.dropped.entry(reason).or_default() += self.waiting - kept;
         }
@@ -186,6 +206,7 @@ impl Output {
         }
         match &mut self.to {
             Destination::Stream(..) => Ok(()),
+            Destination::Spool(spool) => spool.finish().map_err(|source| error(&self.name, source)),
             Destination::Files(files) => files.finish().map_err(|source| error(&self.name, source)),
         }
     }
@@ -300,7 +321,7 @@ impl Output {
             self.gaps.clear();
         }
         let is_open = match &self.to {
-            Destination::Stream(..) => true,
+            Destination::Stream(..) | Destination::Spool(_) => true,
             Destination::Files(files) => files.is_open(),
         };
         !self.lines.is_empty() || (is_open && self.to.is_empty() && !self.header.bytes.is_empty())
