@@ -293,7 +293,9 @@ pub(crate) fn named_twice<'a>(destinations: impl IntoIterator<Item = &'a str>) -
 
 /// Reads what the library reads.
 pub(crate) fn read<T: FromStr<Err = flowcore::Error>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: flowcore::Error| error.to_string())
+    let of_it = format!("'{text}': ");
+    // What was given is named already by who says this.
+    text.parse().map_err(|error: flowcore::Error| error.to_string().replace(&of_it, ""))
 }
 
 /// Reads a time that may be `off` or 0.

@@ -147,7 +147,7 @@ fn wrong_usage_is_2_and_says_what_is_meant() {
         ("-r three.pcap --stats flows.csv", "JSON lines only"),
         ("-r three.pcap -o x -o x", "named twice"),
         ("-r three.pcap --shards 0", "shards"),
-        ("-r three.pcap -o http://127.0.0.1/", "http://127.0.0.1/"),
+        ("-r three.pcap -o gopher://127.0.0.1/", "gopher://127.0.0.1/"),
     ] {
         let ran = place.run(arguments);
         assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{arguments}");

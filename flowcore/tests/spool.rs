@@ -62,7 +62,7 @@ fn kills() {
     let lost = flushed.iter().cloned().flatten().filter(|id| !received.contains_key(id)).count();
     assert_eq!(lost, 0, "of {total} records that were flushed");
     assert!(flushed.len() as u64 > kills / 3, "{} of {kills} writers flushed", flushed.len());
-    assert_eq!(receiver.missing(), [], "numbers without a record and without a gap");
+    assert_eq!(receiver.missing(), [0u64; 0], "numbers without a record and without a gap");
     println!(
         "{kills} kills: {total} records flushed, {} received, {} of them again",
         received.len(),
@@ -100,7 +100,7 @@ fn races() {
     let mut receiver = Receiver::default();
     receiver.take(&reader.kill());
     assert_eq!(receiver.again, 0);
-    assert_eq!(receiver.missing(), []);
+    assert_eq!(receiver.missing(), [0u64; 0]);
     let gaps: u64 = receiver.gaps.iter().map(|gap| gap.end - gap.start).sum();
     assert_eq!(receiver.records.len() as u64 + gaps, id);
     assert!(gaps > 0, "the reader kept up");

@@ -200,7 +200,7 @@ fn what_is_wrong_is_said_with_line_and_key() {
         ("[[sockets.output]]\nto = 'x'\nfields = '@all'", "3: 'fields' belongs above all sections"),
         (
             "[[events.output]]\nto = 'x'\nrotate = 'daily'",
-            "3: rotate: 'daily' is refused: a time, a size, or both: 1h,256MB",
+            "3: rotate: 'daily' is refused: a time of at least a second, a size, or both: 1h,256MB",
         ),
         ("read = 'x'\nsnaplen = 5", "2: 'snaplen' and 'read' (line 1) exclude each other"),
         ("interface = 'a'\nread = 'x'", "2: 'read' and 'interface' (line 1) exclude each other"),

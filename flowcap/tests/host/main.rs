@@ -12,6 +12,7 @@ mod flows;
 mod sockets;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use cable::{Cable, Finished, NEAR, Program, records, text};
@@ -74,6 +75,10 @@ impl Machine {
 
     /// Runs flowcap in the machine as a user without privileges.
     fn as_nobody(&self, arguments: &[&str]) -> Finished {
+        // What flowcap writes is for its own user and group.
+        for file in fs::read_dir(self.cable.folder.path()).expect("a folder").flatten() {
+            let _ = fs::set_permissions(file.path(), fs::Permissions::from_mode(0o755));
+        }
         self.cable.as_nobody(&self.cable.far, &borrowed(&self.placed(arguments))).finish()
     }
 

@@ -139,6 +139,9 @@ def main():
         if role == "Lookups" and name == "connect":
             # Netlink sockets are connected to the kernel, and no others can be opened.
             continue
+        if role == "Capture" and name == "accept4":
+            # Sockets that listen can only be those of before.
+            continue
         got, free = outcome(number, arguments, filters), outcome(number, arguments, [])
         if got != expected:
             wrong.append(f"{name}: {got}, not {expected}")
