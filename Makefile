@@ -3,7 +3,7 @@
 CARGO ?= cargo
 CAPTURE ?= testdata/captures/http.pcap
 
-.PHONY: help run test golden captures check fuzz bench compare
+.PHONY: help run test golden captures check fuzz bench compare deb
 
 help:
 	@echo "make run       replay a capture of testdata and print its flow records (CAPTURE=file for another)"
@@ -12,6 +12,7 @@ help:
 	@echo "make golden    write testdata/golden anew from what the program says now"
 	@echo "make captures  write the captures of testdata anew that a script makes"
 	@echo "make fuzz      run each fuzz target for a minute"
+	@echo "make deb       build a Debian package (needs cargo-deb)"
 	@echo "make bench     run the benchmarks"
 	@echo "make compare   compare with other flow meters, replay and (as root) live, for half an hour; writes benches/results"
 
@@ -51,3 +52,9 @@ compare:
 	benches/compare --all --readme --save
 	benches/memory --save
 	[ "$$(id -u)" -ne 0 ] || benches/live --save
+
+deb:
+	@bash .ci/need build
+	$(CARGO) build --locked --release --package flowcap
+	target/release/flowcap generate target/pages
+	$(CARGO) deb --no-build --package flowcap --output target/

@@ -61,8 +61,7 @@ fn a_replay_rotates_by_the_time_of_its_packets() {
     fs::create_dir(stand.path("o")).unwrap();
     let line = "-r a.pcap --idle-timeout 1s -o o/%H/f-%M%S.jsonl --rotate 10s -q --compress";
     let ran = run(&stand, &format!("{line} zstd"));
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    assert!(ran.err.contains("records not written"), "{}", ran.err);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
     let texts = stand.texts("o");
     let names: Vec<&str> = texts.keys().map(String::as_str).collect();
     let expected = ["22/f-1320.jsonl.zst", "22/f-1330.jsonl.zst", "22/f-1340.jsonl.zst"];

@@ -125,7 +125,8 @@ fn refused_connections_fail() {
     is_whole(one(&events, "TcpConnectionFailed", "127.0.0.1", port(&the_late), 90), &the_late);
     // The socket of the other one was gone before anybody could ask for it: nobody is named, or the right one.
     let event = one(&events, "TcpConnectionFailed", "127.0.0.1", port(&the_first), 9);
-    assert_eq!(event["source"], "packet");
+    // Its packets and the kernel's notice tell the same; who comes first is named.
+    assert!(event["source"] == "packet" || event["source"] == "kernel", "{event}");
     let pid = &event["process"]["pid"];
     assert!(pid.is_null() || *pid == the_first["pid"], "{event}");
 }
