@@ -1,5 +1,6 @@
 //! What a meter's plan needs while it runs, and the entry into a sandbox that leaves it that much.
 
+#[cfg(feature = "ship")]
 use std::path::PathBuf;
 
 use flowcore::Error;
@@ -80,11 +81,13 @@ impl Confinement {
     }
 
     /// Returns what becomes of a sandbox that cannot be had.
+    #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
 
     /// Returns the user to become, as it was named.
+    #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
     pub(crate) fn user(&self) -> Option<&str> {
         self.profile.user.as_ref().map(|user| user.name.as_str())
     }

@@ -13,7 +13,7 @@ use crate::plan::Output;
 
 /// There are none.
 #[derive(Default)]
-pub(crate) struct Shippers;
+pub(crate) struct Shippers {}
 
 impl Shippers {
     pub(crate) fn open(

@@ -86,6 +86,7 @@ pub(crate) struct Refusal {
 
 impl Mode {
     /// Returns the word for --sandbox.
+    #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
     pub(crate) fn word(self) -> &'static str {
         match self {
             Mode::Require => "require",
