@@ -290,12 +290,13 @@ impl Backlog {
             let Some(first_seq) = home(&segments, self.next.unwrap_or(0)) else { return Ok(false) };
             self.frames = Frames::open(&self.folder, first_seq)?;
             if self.frames.is_some() {
-                // Those in front of it, too, go as soon as it is done: else they would outlive it, and without a cursor
-                // what stood between them would seem to be lost.
+                // Those in front of it that are done go, too: else they would outlive it, and without a cursor what
+                // stood between them would seem to be lost.
+                let done = self.done.unwrap_or(0);
                 let before = segments
                     .iter()
                     .zip(segments.iter().skip(1))
-                    .filter(|(_, end)| end.first_seq <= first_seq);
+                    .filter(|(_, end)| end.first_seq <= first_seq.min(done));
                 self.passed.extend(before.map(|(segment, end)| (segment.first_seq, end.first_seq)));
                 return Ok(true);
             }

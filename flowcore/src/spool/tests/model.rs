@@ -131,7 +131,8 @@ impl World {
             }
             Step::Kill => self.reopen(),
             Step::PowerLoss(share) => {
-                self.spool = None;
+                // No reader outlives it either.
+                (self.spool, self.backlog) = (None, None);
                 if let Some(last) = segment::list(self.folder.path()).unwrap().last() {
                     let path = segment::path(self.folder.path(), last.first_seq);
                     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
@@ -140,6 +141,7 @@ impl World {
                 }
                 self.boot += 1;
                 self.reopen();
+                self.take(Step::ReopenReader);
             }
             Step::Flip(which, at) => {
                 let segments = segment::list(self.folder.path()).unwrap();
