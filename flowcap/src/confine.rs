@@ -1,8 +1,5 @@
 //! What a meter's plan needs while it runs, and the entry into a sandbox that leaves it that much.
 
-#[cfg(feature = "ship")]
-use std::path::PathBuf;
-
 use flowcore::Error;
 
 use crate::conf::is_server;
@@ -57,20 +54,14 @@ impl Confinement {
     ///
     /// # Errors
     /// When there is no such user.
-    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-    pub(crate) fn of_role(role: Role, user: Option<&str>, mode: Mode) -> Result<Self, Error> {
-        let profile = Profile { role, user: user.map(find).transpose()?, folders: Vec::new() };
-        Ok(Confinement { profile, mode, quiet: true })
-    }
-
-    /// Confines the process that sends what waits in a spool.
-    ///
-    /// # Errors
-    /// When there is no such user.
-    #[cfg(feature = "ship")]
-    pub(crate) fn of_shipper(spool: PathBuf, user: Option<&str>, mode: Mode) -> Result<Self, Error> {
-        let folders = vec![Folder::of_spool(spool)];
-        let profile = Profile { role: Role::Shipper, user: user.map(find).transpose()?, folders };
+    #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
+    pub(crate) fn of_role(
+        role: Role,
+        folders: Vec<Folder>,
+        user: Option<&str>,
+        mode: Mode,
+    ) -> Result<Self, Error> {
+        let profile = Profile { role, user: user.map(find).transpose()?, folders };
         Ok(Confinement { profile, mode, quiet: true })
     }
 

@@ -214,7 +214,8 @@ mod beside {
                 signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))
                     .map_err(unreadable("signals"))?;
             }
-            let confinement = Confinement::of_role(Role::Lookups, self.user.as_deref(), self.sandbox)?;
+            let confinement =
+                Confinement::of_role(Role::Lookups, Vec::new(), self.user.as_deref(), self.sandbox)?;
             let told = news.clone();
             let prepare = move |writer: &mut IndexWriter| writer.on_news(move |news| told.tell(&news));
             let enter = || {

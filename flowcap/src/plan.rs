@@ -95,7 +95,7 @@ pub(crate) struct Running {
     /// Where its counters are offered.
     pub(crate) metrics: Option<SocketAddr>,
     /// What is logged.
-    pub(crate) log_level: Option<log::Level>,
+    pub(crate) log_level: log::Level,
 }
 
 /// Where the processes of flows are known from.
@@ -240,7 +240,7 @@ impl MeterPlan {
                 user: args.user.clone(),
                 sandbox: args.sandbox,
                 metrics: args.metrics,
-                log_level: args.log_level,
+                log_level: args.log_level.unwrap_or_default(),
             },
             table: table_options(&args),
             decode: decode_options(&args),

@@ -51,7 +51,7 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
     let (quiet, files) = (plan.quiet, matches!(plan.input, Input::Files(_)));
     let bar_wanted = files && !quiet && !(writes_to_stdout(&plan) && io::stdout().is_terminal());
     let (reopen, watched) = (Reopen::new(), Watched::new());
-    log::set_level(plan.running.log_level.unwrap_or_default());
+    log::set_level(plan.running.log_level);
     let started = Confinement::of(&plan).and_then(|inside| {
         Ok((Service::open(&plan)?, start(plan, &inside, reopen.clone(), watched.clone())?, inside))
     });
@@ -241,12 +241,12 @@ fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched
         builder = builder.shards(shards);
     }
     let now = plan.files.live.then(wall_clock);
-    let (mut shippers, level) = (Shippers::default(), plan.running.log_level.unwrap_or_default());
+    let mut shippers = Shippers::default();
     for output in plan.outputs {
         let columns = output.columns.as_deref();
         let files = FileOptions { now, ..output.files };
         let sink = if is_server(&output.destination) {
-            shippers.open(&output, &files, level, inside)?
+            shippers.open(&output, &files, plan.running.log_level, inside)?
         } else {
             sink::open(&output.destination, output.format, columns, &files)?
         };

@@ -27,7 +27,7 @@ use crate::log;
 use crate::plan::Output;
 use crate::progress::counted;
 use crate::run::{exit, say};
-use crate::sandbox::Mode;
+use crate::sandbox::{Folder, Mode, Role};
 
 /// Sends what waits in a spool; no subcommand for people.
 #[derive(Args, Clone, Debug)]
@@ -70,7 +70,7 @@ impl Shippers {
         let to = output.destination.as_str();
         let (destination, folder) = (Destination::parse(to)?, spool_folder(to, &output.server));
         // What is wrong is said here, not by the process that would have to be looked for.
-        ship::open(&destination, &options(&output.server, files.live)?, &Stop::new())?;
+        ship::open(&destination, &options(&output.server)?, &Stop::new())?;
         let failed = |source| Error::Output { name: format!("spool {}", folder.display()), source };
         std::fs::create_dir_all(&folder).map_err(failed)?;
         let defaults = SpoolOptions::default();
@@ -141,7 +141,7 @@ impl Shippers {
 
 /// Tells whether a server answers; nothing is sent.
 pub(crate) fn check(output: &Output) -> Result<(), String> {
-    let options = options(&output.server, true).map_err(|error| error.to_string())?;
+    let options = options(&output.server).map_err(|error| error.to_string())?;
     let destination = Destination::parse(&output.destination).map_err(|error| error.to_string())?;
     ship::check(&destination, &options).map(|_| ()).map_err(|error| error.to_string())
 }
@@ -184,13 +184,18 @@ impl ShipArgs {
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).map_err(failed)?;
         }
         let stop = Stop::new();
-        let (options, folder) = (options(&self.server, true)?, spool_folder(&self.to, &self.server));
+        let (options, folder) = (options(&self.server)?, spool_folder(&self.to, &self.server));
         let options = ShipOptions { drain: Duration::from_secs(self.drain), ..options };
         let sender = ship::open(&Destination::parse(&self.to)?, &options, &stop)?;
         let backlog = patiently(|| Backlog::open(&folder)).map_err(failed)?;
-        Confinement::of_shipper(folder.clone(), self.user.as_deref(), self.sandbox)?
-            .enter()
-            .map_err(|refusal| Error::Option(refusal.to_string()))?;
+        Confinement::of_role(
+            Role::Shipper,
+            vec![Folder::of_spool(folder.clone())],
+            self.user.as_deref(),
+            self.sandbox,
+        )?
+        .enter()
+        .map_err(|refusal| Error::Option(refusal.to_string()))?;
         let stopping = stop.clone();
         let until_end = move || {
             while !matches!(io::Read::read(&mut io::stdin(), &mut [0]), Ok(0)) {}
@@ -233,7 +238,7 @@ fn patiently<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
     open()
 }
 
-fn options(server: &ServerKeys, live: bool) -> Result<ShipOptions, Error> {
+fn options(server: &ServerKeys) -> Result<ShipOptions, Error> {
     let path = |file: &Option<String>| file.as_ref().map(PathBuf::from);
     let batch = server.batch.as_deref().map(read).transpose().map_err(Error::Option)?;
     let defaults = ShipOptions::default();
@@ -244,7 +249,6 @@ fn options(server: &ServerKeys, live: bool) -> Result<ShipOptions, Error> {
         client_key: path(&server.client_key),
         allow_plaintext: server.allow_plaintext,
         batch: batch.unwrap_or(defaults.batch),
-        drain: if live { DRAIN_LIVE } else { DRAIN_REPLAY },
         ..defaults
     })
 }

@@ -81,10 +81,10 @@ impl Reader {
             if until_check == 0 {
                 until_check = frames_per_check;
                 self.note_progress(source, decoder);
-                if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                let (now, mut is_record) = (Instant::now(), false);
+                if self.deadline.is_some_and(|deadline| now >= deadline) {
                     return EndReason::Eof;
                 }
-                let (now, mut is_record) = (Instant::now(), false);
                 if next_stats.is_some_and(|due| now >= due) {
                     next_stats = self.stats_interval.map(|interval| now + interval);
                     is_record = true;

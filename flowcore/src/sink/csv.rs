@@ -69,15 +69,7 @@ impl Sink for Csv {
         Ok(())
     }
 
-    by_output!(output);
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.output.flush()
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
-        self.output.finish()
-    }
+    by_output!(all of output);
 }
 
 /// Sets the header, which every file has that has not one already.

@@ -86,15 +86,7 @@ impl Sink for Jsonl {
         Ok(())
     }
 
-    by_output!(output);
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.output.flush()
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
-        self.output.finish()
-    }
+    by_output!(all of output);
 }
 
 /// Appends an object; each of its members begins with a comma.

@@ -74,15 +74,7 @@ impl Sink for Log {
         Ok(())
     }
 
-    by_output!(output);
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.output.flush()
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
-        self.output.finish()
-    }
+    by_output!(all of output);
 }
 
 fn connection(out: &mut Vec<u8>, record: &SocketRecord) {

@@ -167,8 +167,19 @@ pub struct SinkCounts {
     pub dropped: BTreeMap<&'static str, u64>,
 }
 
-/// Forwards to an output what a sink does not do itself.
+/// Forwards to an output what a sink does not do itself, `all of` it or what is left beside flush and finish.
 macro_rules! by_output {
+    (all of $output:ident) => {
+        fn flush(&mut self) -> Result<(), Error> {
+            self.$output.flush()
+        }
+
+        fn finish(&mut self) -> Result<(), Error> {
+            self.$output.finish()
+        }
+
+        by_output!($output);
+    };
     ($output:ident) => {
         fn advance(&mut self, now: $crate::time::Timestamp) -> Result<(), Error> {
             self.$output.advance(now)

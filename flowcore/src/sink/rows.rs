@@ -66,15 +66,7 @@ impl Sink for Rows {
         Ok(())
     }
 
-    by_output!(output);
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.output.flush()
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
-        self.output.finish()
-    }
+    by_output!(all of output);
 }
 
 fn columns(records: HostRecords) -> &'static [&'static str] {

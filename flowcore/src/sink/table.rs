@@ -88,15 +88,7 @@ impl Sink for Table {
         Ok(())
     }
 
-    by_output!(output);
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.output.flush()
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
-        self.output.finish()
-    }
+    by_output!(all of output);
 }
 
 /// A line that grows.

@@ -63,14 +63,20 @@ fn soon(what: impl Fn() -> bool) {
     panic!("it did not arrive");
 }
 
+/// Listens at a port; returns the address to send lines to.
+fn listen(tls: bool) -> (TcpListener, String) {
+    let scheme = if tls { "tls" } else { "tcp" };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
+    (listener, to)
+}
+
 #[test]
 fn lines_arrive_over_tcp_and_tls() {
     let authority = Authority::new();
     let config = authority.server(&authority.certificate("localhost"), false);
     for tls in [None, Some(config)] {
-        let scheme = if tls.is_some() { "tls" } else { "tcp" };
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let to = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
+        let (listener, to) = listen(tls.is_some());
         let arrived = receive(listener, tls, vec![]);
         let memory = Memory::default();
         memory.add(0, 200);
@@ -87,9 +93,7 @@ fn what_a_closed_connection_may_have_swallowed_is_sent_again() {
     let authority = Authority::new();
     let config = authority.server(&authority.certificate("localhost"), false);
     for tls in [None, Some(config)] {
-        let scheme = if tls.is_some() { "tls" } else { "tcp" };
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let to = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
+        let (listener, to) = listen(tls.is_some());
         // One that closes at once, one in the middle of a batch, one on the border between two.
         let arrived = receive(listener, tls, vec![0, 25, 40]);
         let memory = Memory::default();
