@@ -5,7 +5,7 @@ use flowcore::Error;
 use crate::conf::is_server;
 use crate::plan::{Input, MeterPlan, Owners};
 use crate::run::say;
-use crate::sandbox::{Folder, Mode, Profile, Refusal, Role, User, enter};
+use crate::sandbox::{self, Folder, Mode, Profile, Refusal, Role, User, enter};
 use crate::shippers;
 
 /// The sandbox that a plan asks for.
@@ -81,6 +81,25 @@ impl Confinement {
     #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
     pub(crate) fn user(&self) -> Option<&str> {
         self.profile.user.as_ref().map(|user| user.name.as_str())
+    }
+
+    /// Does something as the user to become, who can then go on with what was made.
+    ///
+    /// # Errors
+    /// When that user cannot be had.
+    #[cfg(feature = "ship")]
+    pub(crate) fn as_user<T>(&self, work: impl FnOnce() -> T) -> Result<T, Error> {
+        let done = sandbox::as_user(self.profile.user.as_ref(), work);
+        done.map_err(|refusal| Error::Option(refusal.to_string()))
+    }
+
+    /// Gives up privileges and goes no further in: programs can still be started.
+    ///
+    /// # Errors
+    /// When the user cannot be changed, or capabilities stay.
+    #[cfg(feature = "ship")]
+    pub(crate) fn give_up(&self) -> Result<(), Refusal> {
+        sandbox::give_up(&self.profile, self.mode).map(|_| ())
     }
 
     /// Enters, and says what holds.

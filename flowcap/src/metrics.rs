@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use flowcore::Error;
 use flowcore::meter::Watched;
-use flowcore::record::StatsRecord;
+use flowcore::record::{SinkStats, StatsRecord};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -129,7 +129,12 @@ impl Collector for Scrape {
             let all = by_outcome.into_iter().chain(dropped);
             all.map(|(outcome, n)| ([("to", sink.to.as_str()), ("outcome", outcome)], n))
         });
-        by(&mut encoder, "output_records", "Records by output and by what became of them", outcomes)
+        by(&mut encoder, "output_records", "Records by output and by what became of them", outcomes)?;
+        for (name, help, value) in OF_SPOOLS {
+            let of_each = stats.sinks.iter().filter(|sink| sink.spooled > 0 || value(sink) > 0);
+            by(&mut encoder, name, help, of_each.map(|sink| ([("to", sink.to.as_str())], value(sink))))?;
+        }
+        Ok(())
     }
 }
 
@@ -194,6 +199,13 @@ const BY_REASON: &[(&str, &str, &str, Reasons)] = &[
     ("dns_refused", "What was no DNS message on a DNS port, by reason", "reason", |stats| &stats.dns_refused),
 ];
 
+type OfSink = fn(&SinkStats) -> u64;
+
+const OF_SPOOLS: &[(&str, &str, OfSink)] = &[
+    ("spool_lost_records", "Records that had to make room in a spool", |sink| sink.spool_lost),
+    ("sender_restarts", "Times that a process that sends was started again", |sink| sink.restarts),
+];
+
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -201,8 +213,6 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
-
-    use flowcore::record::SinkStats;
 
     use super::*;
 
@@ -221,7 +231,10 @@ mod tests {
             flows_active: 3,
             uptime: 1.5,
             dropped: [("truncated", 2)].into(),
-            sinks: vec![SinkStats { to: "a \"b\"".into(), written: 5, ..SinkStats::default() }],
+            sinks: vec![
+                SinkStats { to: "a \"b\"".into(), written: 5, ..SinkStats::default() },
+                SinkStats { to: "tcp://c:1".into(), spooled: 4, restarts: 2, ..SinkStats::default() },
+            ],
             ..StatsRecord::default()
         };
         let text = text(stats).unwrap();
@@ -232,6 +245,8 @@ mod tests {
             "flowcap_uptime_seconds 1.5",
             "flowcap_dropped_packets_total{reason=\"truncated\"} 2",
             "flowcap_output_records_total{to=\"a \\\"b\\\"\",outcome=\"written\"} 5",
+            "flowcap_sender_restarts_total{to=\"tcp://c:1\"} 2",
+            "flowcap_spool_lost_records_total{to=\"tcp://c:1\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

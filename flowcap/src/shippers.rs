@@ -1,51 +1,33 @@
 //! Records on their way to servers: into a spool, and from there by a process of its own for each server.
 //!
-//! That process is this program started again as `flowcap ship`, before anything is given up: it alone resolves names,
-//! connects and speaks TLS. The two share the folder of the spool. It ends when its standard input does, after what waits
-//! was sent, if the server takes it.
+//! That process is this program started again as `flowcap ship`, before anything is given up, since nothing can be
+//! started from inside the sandbox. The two share the folder of the spool. It ends when its standard input does, after
+//! what waits was sent, if the server takes it; for each time that its sender died and was started again, it writes a
+//! byte to its standard output.
 
-use std::io;
+mod sending;
+
+use std::io::{self, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use clap::Args;
 use flowcore::Error;
 use flowcore::meter::Stop;
-use flowcore::ship::{self, Destination, Level, ShipOptions, Shipper};
+use flowcore::ship::{self, Destination, ShipOptions};
 use flowcore::sink::{self, FileOptions, Sink};
-use flowcore::spool::{Backlog, Spool, SpoolOptions, SyncPolicy};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use flowcore::spool::{Spool, SpoolOptions, SyncPolicy};
 
 use crate::args::read;
 use crate::conf::ServerKeys;
 use crate::confine::Confinement;
 use crate::log;
 use crate::plan::Output;
-use crate::progress::counted;
-use crate::run::{exit, say};
-use crate::sandbox::{Folder, Mode, Role};
 
-/// Sends what waits in a spool; no subcommand for people.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ShipArgs {
-    #[arg(long)]
-    to: String,
-    #[command(flatten)]
-    server: ServerKeys,
-    /// Seconds for what waits at the end.
-    #[arg(long)]
-    drain: u64,
-    #[arg(long)]
-    user: Option<String>,
-    #[arg(long, value_enum)]
-    sandbox: Mode,
-    #[arg(long, value_enum)]
-    level: log::Level,
-}
+pub(crate) use sending::{ShipArgs, serve};
 
 /// The processes that send.
 #[derive(Default)]
@@ -55,6 +37,8 @@ struct Sending {
     to: String,
     input: Option<ChildStdin>,
     child: Option<Child>,
+    /// How often it was started again.
+    restarts: Arc<AtomicU64>,
     waits: Option<JoinHandle<io::Result<ExitStatus>>>,
 }
 
@@ -72,7 +56,6 @@ impl Shippers {
         // What is wrong is said here, not by the process that would have to be looked for.
         ship::open(&destination, &options(&output.server)?, &Stop::new())?;
         let failed = |source| Error::Output { name: format!("spool {}", folder.display()), source };
-        std::fs::create_dir_all(&folder).map_err(failed)?;
         let defaults = SpoolOptions::default();
         let sync = match files.sync {
             sink::SyncPolicy::Always => SyncPolicy::Always,
@@ -80,35 +63,42 @@ impl Shippers {
             _ => SyncPolicy::Never,
         };
         let max_bytes = output.server.spool_max.unwrap_or(defaults.max_bytes);
-        let spool = Spool::open(&folder, SpoolOptions { max_bytes, sync }).map_err(failed)?;
-        let sink = sink::open_spooled(to, spool, output.columns.as_deref().unwrap_or_default(), files)?;
+        // What is made here has to be open to all processes that use it later.
+        let spool = confinement
+            .as_user(|| Spool::open(&folder, SpoolOptions { max_bytes, sync }))
+            .and_then(|opened| opened.map_err(failed))?;
+        let (columns, restarts) = (output.columns.as_deref().unwrap_or_default(), Arc::default());
+        let sink = sink::open_spooled(to, spool, columns, files, Arc::clone(&restarts))?;
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.args(["ship", "--to", to, "--spool"]).arg(&folder);
         output.server.pass_on(&mut command);
         command.arg("--drain").arg(if files.live { DRAIN_LIVE } else { DRAIN_REPLAY }.as_secs().to_string());
         command.args(["--sandbox", confinement.mode().word(), "--level", level.word()]);
         confinement.user().iter().for_each(|user| _ = command.arg(format!("--user={user}")));
-        let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = started.map_err(|source| Error::Output { name: to.to_owned(), source })?;
         self.0.push(Sending {
             to: to.to_owned(),
             input: child.stdin.take(),
             child: Some(child),
+            restarts,
             waits: None,
         });
         Ok(sink)
     }
 
-    /// Begins to wait for what may end too early.
+    /// Begins to count what was started again, and to wait for what may end too early.
     pub(crate) fn start(&mut self) -> io::Result<()> {
         for sending in &mut self.0 {
             let (Some(mut child), to) = (sending.child.take(), sending.to.clone()) else { continue };
+            let (output, restarts) = (child.stdout.take(), Arc::clone(&sending.restarts));
             let wait = move || {
+                output.into_iter().for_each(|output| count(output, &restarts));
                 let ended = child.wait();
                 if ended.as_ref().is_ok_and(|ended| !ended.success()) {
                     log::write(
                         log::Level::Error,
-                        &format!("{to}: {PROCESS} has ended; records wait in the spool"),
+                        &format!("{to}: who sees to {PROCESS} has ended, nobody would start it again"),
                     );
                 }
                 ended
@@ -139,6 +129,13 @@ impl Shippers {
     }
 }
 
+/// Counts the bytes that come until there are no more.
+fn count(mut output: ChildStdout, restarts: &AtomicU64) {
+    while matches!(output.read(&mut [0]), Ok(1)) {
+        restarts.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Tells whether a server answers; nothing is sent.
 pub(crate) fn check(output: &Output) -> Result<(), String> {
     let options = options(&output.server).map_err(|error| error.to_string())?;
@@ -162,80 +159,6 @@ pub(crate) fn spool_folder(to: &str, server: &ServerKeys) -> PathBuf {
     let plain =
         |letter: char| if letter.is_ascii_alphanumeric() || ".-".contains(letter) { letter } else { '_' };
     state.join("spool").join(to.chars().map(plain).collect::<String>())
-}
-
-/// Sends until standard input ends.
-pub(crate) fn serve(args: &ShipArgs) -> ExitCode {
-    log::set_level(args.level);
-    match args.serve() {
-        Ok(()) => exit::DONE.into(),
-        Err(error) => {
-            say(&format!("flowcap: {}: {error}", args.to));
-            exit::INTERNAL.into()
-        }
-    }
-}
-
-impl ShipArgs {
-    fn serve(&self) -> Result<(), Error> {
-        let failed = |source| Error::Output { name: self.to.clone(), source };
-        // A signal to the whole group is for the other process, which then ends this one's input.
-        for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
-            signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).map_err(failed)?;
-        }
-        let stop = Stop::new();
-        let (options, folder) = (options(&self.server)?, spool_folder(&self.to, &self.server));
-        let options = ShipOptions { drain: Duration::from_secs(self.drain), ..options };
-        let sender = ship::open(&Destination::parse(&self.to)?, &options, &stop)?;
-        let backlog = patiently(|| Backlog::open(&folder)).map_err(failed)?;
-        Confinement::of_role(
-            Role::Shipper,
-            vec![Folder::of_spool(folder.clone())],
-            self.user.as_deref(),
-            self.sandbox,
-        )?
-        .enter()
-        .map_err(|refusal| Error::Option(refusal.to_string()))?;
-        let stopping = stop.clone();
-        let until_end = move || {
-            while !matches!(io::Read::read(&mut io::stdin(), &mut [0]), Ok(0)) {}
-            stopping.request();
-        };
-        thread::Builder::new().name("parent".into()).spawn(until_end).map_err(failed)?;
-        let to = self.to.clone();
-        let log = move |level, line: &str| {
-            let level = match level {
-                Level::Error => log::Level::Error,
-                Level::Warn => log::Level::Warn,
-                Level::Info => log::Level::Info,
-            };
-            log::write(level, &format!("{to}: {line}"));
-        };
-        let shipper = Shipper::new(backlog, sender, options).log(log);
-        let counters = shipper.counters();
-        shipper.run(&stop);
-        let left = Backlog::open(&folder).map(|backlog| backlog.waiting()).unwrap_or_default();
-        if left > 0 {
-            let (left, folder) = (counted(left, "record"), folder.display());
-            log::write(log::Level::Warn, &format!("{}: {left} wait in {folder} for the next start", self.to));
-        }
-        let counts = counters.read();
-        log::write(log::Level::Info, &format!("{}: sent {}", self.to, counted(counts.records, "record")));
-        Ok(())
-    }
-}
-
-/// Tries while the process of the run before has not ended.
-fn patiently<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    for _ in 0..100 {
-        match open() {
-            Err(busy) if busy.kind() == io::ErrorKind::ResourceBusy => {
-                thread::sleep(Duration::from_millis(100))
-            }
-            outcome => return outcome,
-        }
-    }
-    open()
 }
 
 fn options(server: &ServerKeys) -> Result<ShipOptions, Error> {

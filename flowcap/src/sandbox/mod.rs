@@ -152,6 +152,54 @@ fn may_be_held(folder: &Path) -> bool {
     folder != Path::new("/") && (!is_special || folder.starts_with("/dev/shm"))
 }
 
+/// Does something as a user, whom the calling thread becomes for that long; only root can, and for others it is not
+/// asked whether they are that user.
+///
+/// # Errors
+/// [`Refusal`] if the user cannot be changed, or not be changed back.
+#[cfg(all(target_os = "linux", feature = "ship"))]
+pub(crate) fn as_user<T>(user: Option<&User>, work: impl FnOnce() -> T) -> Result<T, Refusal> {
+    match user.filter(|_| privileges::is_root()) {
+        Some(user) => privileges::for_a_while(user, work),
+        None => Ok(work()),
+    }
+}
+
+/// Does something as a user: this system cannot change that.
+#[cfg(all(not(target_os = "linux"), feature = "ship"))]
+pub(crate) fn as_user<T>(_: Option<&User>, work: impl FnOnce() -> T) -> Result<T, Refusal> {
+    Ok(work())
+}
+
+/// Gives up privileges: the first half of the way in.
+///
+/// # Errors
+/// [`Refusal`] if the user cannot be changed or capabilities stay.
+#[cfg(target_os = "linux")]
+pub(crate) fn give_up(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
+    let mut state = State::default();
+    if mode != Mode::Off {
+        privileges::no_core_dumps()?;
+    }
+    if let Some(user) = &profile.user {
+        privileges::become_user(user)?;
+        state.user = Some(user.name.clone());
+    }
+    if mode != Mode::Off {
+        state.capabilities = privileges::keep_only(profile.role)?;
+        privileges::no_new_privileges()?;
+        // A change of user makes a process dumpable on systems that are set up so.
+        privileges::no_core_dumps()?;
+    }
+    Ok(state)
+}
+
+/// Gives up privileges: not on this system.
+#[cfg(all(not(target_os = "linux"), feature = "ship"))]
+pub(crate) fn give_up(_: &Profile, _: Mode) -> Result<State, Refusal> {
+    Ok(State::default())
+}
+
 /// Enters the sandbox; the calling thread must be the only one.
 ///
 /// # Errors
@@ -159,23 +207,10 @@ fn may_be_held(folder: &Path) -> bool {
 /// [`Mode::Require`].
 #[cfg(target_os = "linux")]
 pub(crate) fn enter(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
-    let mut state = State::default();
+    let mut state = give_up(profile, mode)?;
     if mode == Mode::Off {
-        if let Some(user) = &profile.user {
-            privileges::become_user(user)?;
-            state.user = Some(user.name.clone());
-        }
         return Ok(state);
     }
-    privileges::no_core_dumps()?;
-    if let Some(user) = &profile.user {
-        privileges::become_user(user)?;
-        state.user = Some(user.name.clone());
-    }
-    state.capabilities = privileges::keep_only(profile.role)?;
-    privileges::no_new_privileges()?;
-    // A change of user makes a process dumpable on systems that are set up so.
-    privileges::no_core_dumps()?;
     for folder in profile.folders.iter().filter(|folder| folder.must_be_writable) {
         if !may_be_held(&folder.path) {
             return Err(Refusal {

@@ -57,6 +57,24 @@ pub(super) fn become_user(user: &User) -> Result<(), Refusal> {
     if holds { Ok(()) } else { Err(refused(&what(), "the system did not change the user")) }
 }
 
+/// Does something as a user, and is root again afterwards; capabilities hold for neither of the two meanwhile.
+#[cfg(feature = "ship")]
+pub(super) fn for_a_while<T>(user: &User, work: impl FnOnce() -> T) -> Result<T, Refusal> {
+    let refuse = |error| failed(&format!("-Z {}", user.name), error);
+    let groups: Vec<Gid> = user.groups.iter().map(|&group| Gid::from_raw(group)).collect();
+    let (groups_before, gid_before) = (getgroups().map_err(refuse)?, getegid());
+    set_thread_groups(&groups)
+        .and_then(|()| set_thread_res_gid(None::<Gid>, Gid::from_raw(user.gid), None::<Gid>))
+        .and_then(|()| set_thread_res_uid(None::<Uid>, Uid::from_raw(user.uid), None::<Uid>))
+        .map_err(refuse)?;
+    let done = work();
+    set_thread_res_uid(None::<Uid>, Uid::ROOT, None::<Uid>)
+        .and_then(|()| set_thread_res_gid(None::<Gid>, gid_before, None::<Gid>))
+        .and_then(|()| set_thread_groups(&groups_before))
+        .map_err(refuse)?;
+    Ok(done)
+}
+
 /// Drops all capabilities that the role does not need, reads back what is left, and tries whether root can be had
 /// again; returns the names of what was kept.
 pub(super) fn keep_only(role: Role) -> Result<Vec<String>, Refusal> {

@@ -11,30 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use stand::{Ran, Running, Stand, number, numbers, records};
-
-/// A capture of flows of one packet each, so many of them and so far apart.
-fn capture(flows: u32, millis_apart: u32) -> Vec<u8> {
-    let mut file = Vec::new();
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 262_144, 1] {
-        file.extend(word.to_le_bytes());
-    }
-    for nth in 0..flows {
-        let millis = nth * millis_apart;
-        // From 2023-11-14T22:13:20Z on.
-        for word in [1_700_000_000 + millis / 1000, millis % 1000 * 1000, 46, 46] {
-            file.extend(word.to_le_bytes());
-        }
-        file.extend([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
-        file.extend([0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1]);
-        file.extend((0x7F00_0000u32 | (nth + 0x1_0000)).to_be_bytes());
-        for word in [40_000u16, 9, 12, 0] {
-            file.extend(word.to_be_bytes());
-        }
-        file.extend(b"abcd");
-    }
-    file
-}
+use stand::{Ran, Running, Stand, capture, number, numbers, records};
 
 fn run(stand: &Stand, line: &str) -> Ran {
     Running { child: stand.command(line).spawn().expect("flowcap runs") }.finish()

@@ -24,9 +24,7 @@ pub struct Stand {
 impl Stand {
     /// Makes one for live capture, or says loudly why it cannot, which is a failure with CI_REQUIRE_LIVE=1.
     pub fn live() -> Option<Stand> {
-        let is_root =
-            fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("\nUid:\t0\t0\t"));
-        if is_root && cfg!(feature = "live") {
+        if is_root() && cfg!(feature = "live") {
             return Some(Stand::new());
         }
         let required = std::env::var("CI_REQUIRE_LIVE").is_ok_and(|value| value == "1");
@@ -146,6 +144,11 @@ impl Drop for Stand {
     }
 }
 
+/// Tells whether root runs the tests.
+pub fn is_root() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("\nUid:\t0\t0\t"))
+}
+
 /// Reads a file, compressed or not; every line of it must be whole.
 pub fn unpacked(path: &Path) -> String {
     let bytes = fs::read(path).expect("the file");
@@ -178,6 +181,29 @@ pub fn numbers(text: &str) -> Vec<u32> {
     let mut numbers: Vec<u32> = records(text).iter().filter_map(number).collect();
     numbers.sort_unstable();
     numbers
+}
+
+/// A capture of flows of one packet each, so many of them and so far apart.
+pub fn capture(flows: u32, millis_apart: u32) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 262_144, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    for nth in 0..flows {
+        let millis = nth * millis_apart;
+        // From 2023-11-14T22:13:20Z on.
+        for word in [1_700_000_000 + millis / 1000, millis % 1000 * 1000, 46, 46] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
+        file.extend([0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1]);
+        file.extend((0x7F00_0000u32 | (nth + 0x1_0000)).to_be_bytes());
+        for word in [40_000u16, 9, 12, 0] {
+            file.extend(word.to_be_bytes());
+        }
+        file.extend(b"abcd");
+    }
+    file
 }
 
 /// Flowcap at work; it is killed when dropped.

@@ -281,6 +281,7 @@ fn settle(counts: &mut SinkStats, by_sink: &SinkCounts, at_the_end: bool) {
     counts.filtered = by_sink.filtered;
     counts.spooled = by_sink.spooled;
     counts.spool_lost = by_sink.spool_lost;
+    counts.restarts = by_sink.restarts;
     counts.dropped.clone_from(&by_sink.dropped);
     let dropped: u64 = by_sink.dropped.values().sum();
     let elsewhere = by_sink.filtered + by_sink.spooled + by_sink.failed + dropped;

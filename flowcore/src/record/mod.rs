@@ -289,6 +289,9 @@ pub struct SinkStats {
     /// Records that had to make room in the spool before the server had them, those of earlier runs too.
     #[serde(skip_serializing_if = "is_zero")]
     pub spool_lost: u64,
+    /// How often the process that sends to that server had to be started again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: u64,
     /// Records that could not be written.
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.

@@ -40,6 +40,8 @@ mod tidy;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::error::Error;
 use crate::record::{Column, Record};
@@ -161,6 +163,8 @@ pub struct SinkCounts {
     pub spooled: u64,
     /// Records that had to make room in the spool before the server had them, those of earlier runs too.
     pub spool_lost: u64,
+    /// How often who sends from that spool had to be started again.
+    pub restarts: u64,
     /// Records that were lost when the destination failed for good.
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.
@@ -239,7 +243,8 @@ pub fn open(
 }
 
 /// Opens a sink of JSON lines for all types of records that puts them into a spool; `destination` is the server that they
-/// are for, and the columns are those of flow records.
+/// are for, and the columns are those of flow records. How often who sends from the spool had to be started again is read
+/// from `restarts`.
 ///
 /// Where records come live, a full disk is waited out and counted, as with files.
 ///
@@ -250,8 +255,9 @@ pub fn open_spooled(
     spool: Spool,
     columns: &[Column],
     options: &FileOptions,
+    restarts: Arc<AtomicU64>,
 ) -> Result<Box<dyn Sink>, Error> {
-    let output = Output::spooled(destination, spool, options)?;
+    let output = Output::spooled(destination, spool, options, restarts)?;
     Ok(Box::new(jsonl::Jsonl::new(output, columns)))
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::destination::Destination;
@@ -45,6 +47,8 @@ pub(super) struct Output {
     gaps: BTreeMap<&'static str, u64>,
     written: u64,
     counts: SinkCounts,
+    /// How often who sends from a spool was started again.
+    restarts: Arc<AtomicU64>,
     now: Option<Timestamp>,
 }
 
@@ -64,8 +68,14 @@ impl Output {
     }
 
     /// Puts lines into a spool, from where they go to the destination.
-    pub(super) fn spooled(destination: &str, spool: Spool, options: &FileOptions) -> Result<Self, Error> {
-        Output::to(destination, Destination::Spool(Box::new(spool)), Compression::None, options)
+    pub(super) fn spooled(
+        destination: &str,
+        spool: Spool,
+        options: &FileOptions,
+        restarts: Arc<AtomicU64>,
+    ) -> Result<Self, Error> {
+        let to = Destination::Spool(Box::new(spool));
+        Ok(Output { restarts, ..Output::to(destination, to, Compression::None, options)? })
     }
 
     fn to(destination: &str, to: Destination, by: Compression, options: &FileOptions) -> Result<Self, Error> {
@@ -87,6 +97,7 @@ impl Output {
             gaps: BTreeMap::new(),
             written: 0,
             counts: SinkCounts::default(),
+            restarts: Arc::default(),
             now: options.now,
         })
     }
@@ -172,6 +183,7 @@ impl Output {
         if let Destination::Spool(spool) = &self.to {
             (counts.spooled, counts.written) = (self.written, Some(0));
             counts.spool_lost = spool.counts().full_records;
+            counts.restarts = self.restarts.load(Ordering::Relaxed);
         }
         if let (Some(reason), Some((_, kept))) = (self.failing, self.kept) {
             *counts.dropped.entry(reason).or_default() += self.waiting - kept;

@@ -11,6 +11,8 @@ use flowcore::ship::{
     self, Backlog, Batch, BatchLimits, Destination, Level, ShipCounters, ShipCounts, ShipOptions, Shipper,
 };
 
+use crate::server::{Request, Server};
+
 /// Lines that wait, with their numbers.
 pub type Waiting = Arc<Mutex<BTreeMap<u64, Vec<u8>>>>;
 
@@ -132,4 +134,33 @@ pub fn quick() -> ShipOptions {
         longest_wait: Duration::from_millis(80),
         ..ShipOptions::default()
     }
+}
+
+impl Server {
+    /// Returns how often each number arrived in a whole request, whatever was said to it.
+    pub fn seqs(&self) -> BTreeMap<u64, usize> {
+        count(&self.requests())
+    }
+
+    /// Returns how often each number arrived in requests that were answered with 200.
+    pub fn accepted(&self) -> BTreeMap<u64, usize> {
+        let taken: Vec<Request> =
+            self.requests().into_iter().filter(|request| request.status == 200).collect();
+        count(&taken)
+    }
+}
+
+/// Counts the numbers of records, and sees to it that each line is whole.
+fn count(requests: &[Request]) -> BTreeMap<u64, usize> {
+    let mut seqs = BTreeMap::new();
+    for line in requests.iter().flat_map(|request| &request.lines) {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        if value["type"] == "flow" {
+            let seq = value["seq"].as_u64().unwrap();
+            assert_eq!(value["bytes"], seq * 7, "{line}");
+            assert_eq!(value["instance"], "5eed");
+            *seqs.entry(seq).or_default() += 1;
+        }
+    }
+    seqs
 }

@@ -1,6 +1,6 @@
 //! An HTTP server with every bad habit, one after the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -117,6 +117,12 @@ impl Server {
         self.state.lock().unwrap().requests.clone()
     }
 
+    /// Returns the requests since the last call, and forgets them.
+    #[allow(dead_code)]
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
+    }
+
     pub fn failures(&self) -> Vec<String> {
         self.state.lock().unwrap().failures.clone()
     }
@@ -124,33 +130,6 @@ impl Server {
     pub fn connections(&self) -> usize {
         self.state.lock().unwrap().connections
     }
-
-    /// Returns how often each number arrived in a whole request, whatever was said to it.
-    pub fn seqs(&self) -> BTreeMap<u64, usize> {
-        count(&self.requests())
-    }
-
-    /// Returns how often each number arrived in requests that were answered with 200.
-    pub fn accepted(&self) -> BTreeMap<u64, usize> {
-        let taken: Vec<Request> =
-            self.requests().into_iter().filter(|request| request.status == 200).collect();
-        count(&taken)
-    }
-}
-
-/// Counts the numbers of records, and sees to it that each line is whole.
-fn count(requests: &[Request]) -> BTreeMap<u64, usize> {
-    let mut seqs = BTreeMap::new();
-    for line in requests.iter().flat_map(|request| &request.lines) {
-        let value: serde_json::Value = serde_json::from_str(line).unwrap();
-        if value["type"] == "flow" {
-            let seq = value["seq"].as_u64().unwrap();
-            assert_eq!(value["bytes"], seq * 7, "{line}");
-            assert_eq!(value["instance"], "5eed");
-            *seqs.entry(seq).or_default() += 1;
-        }
-    }
-    seqs
 }
 
 fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, state: &Mutex<State>) -> io::Result<()> {

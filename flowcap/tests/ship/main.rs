@@ -1,5 +1,17 @@
-//! Records to servers: spooled, sent, and sent later where nobody listens.
-#![cfg(feature = "ship")]
+//! Records to servers: spooled, sent, sent later where nobody listens, and sent all the same when processes are killed.
+#![cfg(all(feature = "ship", target_os = "linux"))]
+
+mod arrived;
+#[path = "../../../flowcore/tests/ship/certificates.rs"]
+mod certificates;
+mod https;
+mod processes;
+mod restart;
+#[path = "../../../flowcore/tests/ship/server.rs"]
+mod server;
+#[allow(dead_code)]
+#[path = "../files/stand.rs"]
+mod stand;
 
 use std::collections::BTreeMap;
 use std::fs;

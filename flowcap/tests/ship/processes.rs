@@ -1,0 +1,36 @@
+//! The processes of a running flowcap, from outside.
+
+use std::fs;
+
+/// Lists a process and all that it, and what it started, has started.
+pub fn family(process: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("processes").flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parents: Vec<(u32, u32)> =
+        numbers.filter_map(|number| Some((number, status(number, "PPid")?.parse().ok()?))).collect();
+    let mut family = vec![process];
+    let mut next = 0;
+    while let Some(&above) = family.get(next) {
+        family.extend(parents.iter().filter(|(_, parent)| *parent == above).map(|(number, _)| number));
+        next += 1;
+    }
+    family
+}
+
+/// Finds the process that sends for a running flowcap, if it has one at the moment.
+pub fn sender(flowcap: u32) -> Option<u32> {
+    family(flowcap).into_iter().find(|&process| words(process).iter().any(|word| word == "--sends"))
+}
+
+/// Returns the arguments of a process.
+pub fn words(process: u32) -> Vec<String> {
+    let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// Returns a line of a process's status, if the process is there.
+pub fn status(process: u32, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
