@@ -1,5 +1,8 @@
 //! What a meter's plan needs while it runs, and the entry into a sandbox that leaves it that much.
 
+#[cfg(feature = "ship")]
+use std::path::PathBuf;
+
 use flowcore::Error;
 
 use crate::conf::is_server;
@@ -44,6 +47,8 @@ impl Confinement {
                     .filter_map(|to| Folder::of_output(to, lives))
                     .chain(spools.map(Folder::of_spool))
                     .collect(),
+                files: Vec::new(),
+                ports: Vec::new(),
             },
             mode: plan.running.sandbox.unwrap_or_else(Mode::default_here),
             quiet: plan.quiet,
@@ -61,8 +66,16 @@ impl Confinement {
         user: Option<&str>,
         mode: Mode,
     ) -> Result<Self, Error> {
-        let profile = Profile { role, user: user.map(find).transpose()?, folders };
+        let user = user.map(find).transpose()?;
+        let profile = Profile { role, user, folders, files: Vec::new(), ports: Vec::new() };
         Ok(Confinement { profile, mode, quiet: true })
+    }
+
+    /// Lets it read files anew, and connect to ports.
+    #[cfg(feature = "ship")]
+    pub(crate) fn reaching(mut self, files: Vec<PathBuf>, ports: Vec<u16>) -> Self {
+        (self.profile.files, self.profile.ports) = (files, ports);
+        self
     }
 
     /// Tells whether the process is another one inside.

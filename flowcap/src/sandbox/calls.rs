@@ -80,20 +80,17 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
             only(libc::SYS_getpeername, Vec::new());
             only(libc::SYS_shutdown, Vec::new());
         }
-        Role::Shipper => {
+        Role::Shipper | Role::LocalShipper => {
+            let connection = [libc::FIONBIO.cast_signed(), libc::FIONREAD.cast_signed()];
+            only(libc::SYS_ioctl, any(1, &[TERMINAL.as_slice(), &connection].concat())?);
             only(
-                libc::SYS_ioctl,
-                any(
-                    1,
-                    &[TERMINAL.as_slice(), &[libc::FIONBIO.cast_signed(), libc::FIONREAD.cast_signed()]]
-                        .concat(),
-                )?,
+                libc::SYS_socket,
+                if role == Role::Shipper {
+                    internet()?
+                } else {
+                    vec![plain(libc::AF_UNIX, libc::SOCK_STREAM)?]
+                },
             );
-            let mut sockets = vec![netlink(libc::NETLINK_ROUTE)?];
-            for family in [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX] {
-                sockets.push(all([equal(0, u64::from(family.unsigned_abs()))?])?);
-            }
-            only(libc::SYS_socket, sockets);
             for call in CONNECTIONS {
                 only(*call, Vec::new());
             }
@@ -121,6 +118,23 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
 fn packet_sockets() -> Result<Vec<SeccompRule>, String> {
     let packet = equal(0, u64::from(libc::AF_PACKET.unsigned_abs()))?;
     Ok(vec![all([packet])?, netlink(libc::NETLINK_GENERIC)?])
+}
+
+/// The sockets of connections and datagrams, and one to ask for the addresses of this machine, as the resolver does.
+fn internet() -> Result<Vec<SeccompRule>, String> {
+    let mut sockets = vec![netlink(libc::NETLINK_ROUTE)?];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+            sockets.push(plain(family, kind)?);
+        }
+    }
+    Ok(sockets)
+}
+
+/// A socket of a family and a kind, whatever flags it has.
+fn plain(family: i32, kind: i32) -> Result<SeccompRule, String> {
+    let kind = masked(1, 0xF, u64::from(kind.unsigned_abs()))?;
+    all([equal(0, u64::from(family.unsigned_abs()))?, kind])
 }
 
 fn netlink(protocol: i32) -> Result<SeccompRule, String> {
@@ -291,9 +305,11 @@ const INTERFACE: [i64; 7] = [
 mod tests {
     use super::*;
 
+    const ROLES: [Role; 5] = [Role::Replay, Role::Capture, Role::Lookups, Role::Shipper, Role::LocalShipper];
+
     #[test]
     fn the_filters_compile_and_are_short() {
-        for role in [Role::Replay, Role::Capture, Role::Lookups] {
+        for role in ROLES {
             let [first, second] = programs(role).unwrap();
             assert!(first.len() < 16 && second.len() < 1024, "{} {}", first.len(), second.len());
         }
@@ -317,9 +333,11 @@ mod tests {
             libc::SYS_unshare,
             libc::SYS_userfaultfd,
         ];
-        for role in [Role::Replay, Role::Capture, Role::Lookups] {
+        for role in ROLES {
             let allowed = allowed(role).unwrap();
-            assert!(never.iter().all(|call| !allowed.contains_key(call)));
+            let sends = matches!(role, Role::Shipper | Role::LocalShipper);
+            let may = |call: &i64| *call == libc::SYS_sendmsg && sends;
+            assert!(never.iter().all(|call| may(call) || !allowed.contains_key(call)));
             assert_eq!(allowed.contains_key(&libc::SYS_socket), role != Role::Replay);
         }
     }

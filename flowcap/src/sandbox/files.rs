@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
+    PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use super::{Profile, Role, may_be_held};
@@ -21,21 +21,18 @@ pub(super) fn restrict(profile: &Profile) -> Result<i32, String> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))
-        .and_then(|rules| match profile.role {
-            // It is there to connect, also to other processes of this machine.
-            Role::Shipper => rules.handle_access(AccessNet::BindTcp),
-            _ => rules.handle_access(AccessNet::from_all(NEWEST)),
-        })
-        .and_then(|rules| match profile.role {
-            Role::Shipper => rules.scope(Scope::Signal),
-            _ => rules.scope(Scope::from_all(NEWEST)),
-        })
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(NEWEST)))
+        .and_then(|rules| rules.scope(Scope::from_all(NEWEST)))
         .and_then(|rules| rules.create())
         .map_err(|error| said(&error))?
         .set_compatibility(CompatLevel::BestEffort);
     for (path, access) in wanted(profile) {
         let folder = PathFd::new(&path).map_err(|error| said(&error))?;
         rules = rules.add_rule(PathBeneath::new(folder, access)).map_err(|error| said(&error))?;
+    }
+    for &port in &profile.ports {
+        let connect = NetPort::new(port, AccessNet::ConnectTcp);
+        rules = rules.add_rule(connect).map_err(|error| said(&error))?;
     }
     let status = rules.restrict_self().map_err(|error| said(&error))?;
     match (status.ruleset, status.landlock) {
@@ -62,9 +59,15 @@ fn wanted(profile: &Profile) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
         wanted.extend(counters().into_iter().map(|folder| (folder, read)));
     }
     if profile.role == Role::Shipper {
-        // Certificates, tokens and what names are resolved by are read anew, wherever they are.
-        wanted.push((PathBuf::from("/"), read));
+        // Names are resolved by what is there, authorities are the system's.
+        wanted.extend(
+            SYSTEM.iter().map(PathBuf::from).filter(|folder| folder.exists()).map(|path| (path, read)),
+        );
     }
+    // A file that is replaced is another one; what it is called leads to it by way of links.
+    let named = profile.files.iter().flat_map(|file| [Some(file.clone()), fs::canonicalize(file).ok()]);
+    let folders = named.flatten().filter_map(|file| Some(super::parent(&file)?.to_owned()));
+    wanted.extend(folders.filter(|folder| may_be_held(folder)).map(|folder| (folder, read)));
     wanted
 }
 
@@ -95,5 +98,7 @@ fn counters() -> Vec<PathBuf> {
 
 /// The newest version that this program was tried with.
 const NEWEST: ABI = ABI::V7;
+/// Where systems have what resolves names, and certificates.
+const SYSTEM: [&str; 5] = ["/etc", "/usr", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager"];
 const INTERFACES: &str = "/sys/class/net";
 const VIRTUAL: &str = "/sys/devices/virtual/net";

@@ -40,8 +40,10 @@ pub(crate) enum Role {
     ///
     /// Landlock would hide all other processes from it, so that it has none.
     Lookups,
-    /// Sends what waits in a spool to a server: sockets of IP and in the file system, no capabilities.
+    /// Sends what waits in a spool to a server: sockets of TCP and UDP, no capabilities.
     Shipper,
+    /// Sends it to a process of this machine: sockets in the file system and no others, no capabilities.
+    LocalShipper,
 }
 
 /// What a process keeps.
@@ -53,6 +55,10 @@ pub(crate) struct Profile {
     pub(crate) user: Option<User>,
     /// Where it may create, rename and delete files.
     pub(crate) folders: Vec<Folder>,
+    /// Files that it reads anew now and then; where one is replaced, the new one has to be reachable.
+    pub(crate) files: Vec<PathBuf>,
+    /// TCP ports that it may connect to.
+    pub(crate) ports: Vec<u16>,
 }
 
 /// A folder that is written to later.

@@ -122,7 +122,7 @@ pub(super) fn must_be_writable(folder: &Path, user: Option<&User>) -> Result<(),
 
 fn needed(role: Role) -> CapabilitySet {
     match role {
-        Role::Replay | Role::Shipper => CapabilitySet::empty(),
+        Role::Replay | Role::Shipper | Role::LocalShipper => CapabilitySet::empty(),
         Role::Capture => CapabilitySet::NET_RAW,
         Role::Lookups => CapabilitySet::NET_RAW | CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH,
     }

@@ -5,6 +5,7 @@
 //! reads no file, no socket and no record.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use flowcore::Error;
 use flowcore::meter::Stop;
-use flowcore::ship::{self, Destination, Level, ShipOptions, Shipper};
+use flowcore::ship::{self, Destination, Level, Scheme, ShipOptions, Shipper};
 use flowcore::spool::Backlog;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
@@ -87,8 +88,9 @@ impl ShipArgs {
                 wait = FIRST_WAIT;
             }
             let (to, seconds) = (&self.to, wait.as_secs());
-            let line =
-                format!("{to}: {PROCESS} has ended: {what}; records wait, it is started again in {seconds} s");
+            let line = format!(
+                "{to}: {PROCESS} has ended: {what}; records wait, it is started again in {seconds} s"
+            );
             log::write(log::Level::Error, &line);
             let _ = ended.recv_timeout(wait);
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -135,8 +137,19 @@ impl ShipArgs {
     }
 
     fn confinement(&self) -> Result<Confinement, Error> {
+        let (options, to) = (options(&self.server)?, Destination::parse(&self.to)?);
+        let of_system =
+            ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| std::env::var_os(name).map(PathBuf::from));
+        let named = [options.token_file, options.ca_file, options.client_cert, options.client_key];
+        let files = named.into_iter().chain(of_system).flatten().collect();
+        let (role, ports) = match to.scheme {
+            Scheme::Unix => (Role::LocalShipper, Vec::new()),
+            // The resolver of names asks by TCP where an answer is long.
+            _ => (Role::Shipper, vec![to.port, 53]),
+        };
         let folder = Folder::of_spool(spool_folder(&self.to, &self.server));
-        Confinement::of_role(Role::Shipper, vec![folder], self.user.as_deref(), self.sandbox)
+        let confinement = Confinement::of_role(role, vec![folder], self.user.as_deref(), self.sandbox)?;
+        Ok(confinement.reaching(files, ports))
     }
 }
 

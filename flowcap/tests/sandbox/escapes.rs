@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,9 +36,15 @@ fn a_capture_cannot_get_out() {
 }
 
 #[test]
+fn who_sends_cannot_get_out() {
+    escape(Role::Shipper, None);
+}
+
+#[test]
 fn neither_can_another_user() {
     if is_root() {
         escape(Role::Capture, Some("nobody"));
+        escape(Role::Shipper, Some("nobody"));
     }
 }
 
@@ -60,26 +66,36 @@ fn escape(role: Role, user: Option<&str>) {
         .map(|(name, errno)| (name.to_owned(), errno.parse().expect("a number")))
         .collect();
     let said = String::from_utf8_lossy(&output.stderr);
-    let remade = if role == Role::Capture { 0 } else { EACCES };
-    let expected = REFUSED.iter().copied().chain(ALLOWED.iter().map(|&name| (name, 0)));
-    for (name, errno) in expected.chain([("write in a folder made again", remade)]) {
-        assert_eq!(outcomes.get(name), Some(&errno), "{role:?}: {name}: {stdout} {said}");
+    let mut expected: BTreeMap<&str, i32> = REFUSED.iter().copied().collect();
+    expected.extend(ALLOWED.iter().map(|&name| (name, 0)));
+    match role {
+        Role::Capture => _ = expected.insert("write in a folder made again", 0),
+        // As its user may.
+        Role::Shipper if user.is_some() => {
+            expected.extend(SENDING.iter().copied().chain([("read a file of root", EACCES)]))
+        }
+        Role::Shipper => expected.extend(SENDING.iter().copied()),
+        _ => {}
     }
-    assert_eq!(outcomes.len(), REFUSED.len() + ALLOWED.len() + 1, "{stdout}");
+    for (name, errno) in &expected {
+        assert_eq!(outcomes.get(*name), Some(errno), "{role:?}: {name}: {stdout} {said}");
+    }
+    assert_eq!(outcomes.len(), expected.len(), "{stdout}");
     assert!(!folder.path().join("other/evil").exists());
 }
 
 /// A folder for outputs, one that is none of the process's business, and ways from one to the other.
 fn room() -> TempDir {
     let room = tempfile::tempdir().expect("a folder");
-    for folder in ["log/out", "log/again", "other"] {
+    for folder in ["log/out", "log/again", "other", "keys"] {
         fs::create_dir_all(room.path().join(folder)).expect("a folder");
     }
     fs::write(room.path().join("other/secret"), "secret").expect("a file");
     fs::write(room.path().join("log/out/mine"), "mine").expect("a file");
+    fs::write(room.path().join("keys/token"), "token").expect("a file");
     symlink("../../other/secret", room.path().join("log/out/link")).expect("a link");
     symlink("../../other", room.path().join("log/out/way")).expect("a link");
-    for folder in ["", "log", "log/out", "log/again", "other", "other/secret", "log/out/mine"] {
+    for folder in ["", "log", "log/out", "log/again", "other", "other/secret", "log/out/mine", "keys"] {
         let open_to_all = fs::Permissions::from_mode(0o777);
         fs::set_permissions(room.path().join(folder), open_to_all).expect("permissions");
     }
@@ -91,20 +107,38 @@ fn room() -> TempDir {
 #[ignore = "run by the tests of this file"]
 fn escapee() {
     let Some(room) = env::var_os(FOLDER).map(PathBuf::from) else { return };
-    let role = if env::var(ROLE).is_ok_and(|role| role == "Capture") { Role::Capture } else { Role::Replay };
+    let role = match env::var(ROLE).as_deref() {
+        Ok("Capture") => Role::Capture,
+        Ok("Shipper") => Role::Shipper,
+        _ => Role::Replay,
+    };
     let user = env::var(USER).ok().filter(|user| !user.is_empty());
     let (out, other, again) = (room.join("log/out"), room.join("other"), room.join("log/again"));
     // Threads that run already stay as they are: this one does what somebody else would do.
     let (order, orders) = channel::<PathBuf>();
     let (told, done) = channel();
     thread::spawn(move || {
-        orders.iter().for_each(|path| told.send(fs::remove_dir_all(path).is_ok()).expect("heard"))
+        let token = |path: &Path| {
+            fs::write(path.with_extension("new"), "new")
+                .and_then(|()| fs::rename(path.with_extension("new"), path))
+        };
+        let done = |path: &Path| if path.is_dir() { fs::remove_dir_all(path) } else { token(path) };
+        orders.iter().for_each(|path| told.send(done(&path).is_ok()).expect("heard"))
     });
+    let ears = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).expect("a port"));
+    let [near, far] = ears.each_ref().map(|ear| ear.local_addr().expect("an address"));
+    let token = room.join("keys/token");
+    let ear = UnixListener::bind(other.join("ear")).expect("a socket");
     let folder = |path: &Path| Folder::of_output(text(&path.join("flows.jsonl")), role == Role::Capture);
     let profile = Profile {
         role,
         user: user.map(|user| User::find(&user).expect("a user")),
-        folders: [&out, &again].into_iter().filter_map(|path| folder(path)).collect(),
+        folders: match role {
+            Role::Shipper => [&out, &again].map(|path| Folder::of_spool(path.clone())).into(),
+            _ => [&out, &again].into_iter().filter_map(|path| folder(path)).collect(),
+        },
+        files: if role == Role::Shipper { vec![token.clone()] } else { Vec::new() },
+        ports: if role == Role::Shipper { vec![near.port()] } else { Vec::new() },
     };
     let state = enter(&profile, Mode::Require).expect("a sandbox");
     println!("{state}");
@@ -123,10 +157,17 @@ fn escapee() {
     assert!(done.recv().expect("an answer"));
     let remade = fs::create_dir(&again).and_then(|()| write(again.join("flows.jsonl")));
     attempt("write in a folder made again", remade);
+    attempt("read a key", fs::read(&token));
+    order.send(token.clone()).expect("heard");
+    assert!(done.recv().expect("an answer"));
+    attempt("read a key that was replaced", fs::read(&token));
 
     attempt("read a file of root", fs::read("/etc/shadow"));
     attempt("read a file of all", fs::read("/etc/passwd"));
     attempt("list a folder", fs::read_dir("/"));
+    attempt("read elsewhere", fs::read(other.join("secret")));
+    attempt("list elsewhere", fs::read_dir(&other));
+    attempt("write a key", write(token));
     attempt("write elsewhere", write(other.join("evil")));
     attempt("write by ..", write(out.join("../../other/evil")));
     attempt("read by a link", fs::read(out.join("link")));
@@ -142,8 +183,11 @@ fn escapee() {
     attempt("become another program", Err::<(), _>(Command::new("/bin/true").exec()));
     attempt("start a program", Command::new("/bin/true").spawn());
     attempt("UDP", UdpSocket::bind("127.0.0.1:0"));
-    attempt("TCP", TcpStream::connect("127.0.0.1:1"));
-    attempt("a socket in the file system", UnixStream::connect("/run/systemd/notify"));
+    attempt("TCP where it may", TcpStream::connect(near));
+    attempt("TCP", TcpStream::connect(far));
+    attempt("listen", TcpListener::bind("127.0.0.1:0"));
+    attempt("a socket in the file system", UnixStream::connect(other.join("ear")));
+    drop(ear);
     attempt("a pair of sockets", UnixStream::pair());
     attempt("change the root", std::os::unix::fs::chroot("/"));
     let root = Uid::ROOT;
@@ -169,7 +213,7 @@ fn system_calls_are_refused() {
     if !can_be_had() || !cfg!(target_arch = "x86_64") {
         return;
     }
-    for role in [Role::Replay, Role::Capture, Role::Lookups] {
+    for role in [Role::Replay, Role::Capture, Role::Lookups, Role::Shipper, Role::LocalShipper] {
         let mut filters = String::new();
         for program in calls::programs(role).expect("filters") {
             let lines = program.iter().map(|op| format!("{} {} {} {}\n", op.code, op.jt, op.jf, op.k));
@@ -196,6 +240,12 @@ const REFUSED: &[(&str, i32)] = &[
     ("read a file of root", EACCES),
     ("read a file of all", EACCES),
     ("list a folder", EACCES),
+    ("read elsewhere", EACCES),
+    ("list elsewhere", EACCES),
+    ("read a key", EACCES),
+    ("read a key that was replaced", EACCES),
+    ("write a key", EACCES),
+    ("write in a folder made again", EACCES),
     ("write elsewhere", EACCES),
     ("write by ..", EACCES),
     ("read by a link", EACCES),
@@ -212,11 +262,24 @@ const REFUSED: &[(&str, i32)] = &[
     ("start a program", EPERM),
     ("UDP", EPERM),
     ("TCP", EPERM),
+    ("TCP where it may", EPERM),
+    ("listen", EPERM),
     ("a socket in the file system", EPERM),
     ("a pair of sockets", EPERM),
     ("change the root", EPERM),
     ("become root", EPERM),
     ("take capabilities", EPERM),
+];
+/// What is otherwise for who sends.
+const SENDING: &[(&str, i32)] = &[
+    ("read a file of root", 0),
+    ("read a file of all", 0),
+    ("read a key", 0),
+    ("read a key that was replaced", 0),
+    ("UDP", 0),
+    ("TCP", EACCES),
+    ("TCP where it may", 0),
+    ("listen", EACCES),
 ];
 const ALLOWED: &[&str] =
     &["create a file", "rename a file", "delete a file", "read an output", "make a folder", "start a thread"];

@@ -119,7 +119,10 @@ fn a_replay_arrives_as_it_is_written_whatever_the_server_does_meanwhile() {
     });
     assert!(plain.eq(records(&written)), "what arrived is what was written");
     let counts = scene.counts();
-    assert_eq!((counts["records"].as_u64(), counts["spooled"].as_u64()), (Some(FLOWS.into()), Some(FLOWS.into())));
+    assert_eq!(
+        (counts["records"].as_u64(), counts["spooled"].as_u64()),
+        (Some(FLOWS.into()), Some(FLOWS.into()))
+    );
     assert_eq!((counts.get("restarts"), counts.get("spool_lost")), (None, None), "{counts}");
 }
 
@@ -154,9 +157,11 @@ fn the_token_is_seen_nowhere_but_at_the_server() {
     let ran = flowcap.finish();
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert!(!ran.err.contains(TOKEN), "{}", ran.err);
-    assert!(files(scene.stand.folder.path()).iter().all(|file| {
-        file.ends_with("token") || !contains(&fs::read(file).expect("a file"), TOKEN)
-    }));
+    assert!(
+        files(scene.stand.folder.path())
+            .iter()
+            .all(|file| { file.ends_with("token") || !contains(&fs::read(file).expect("a file"), TOKEN) })
+    );
     assert_eq!(Arrived::at(&scene.server).numbers(), (0..FLOWS).collect::<Vec<_>>());
 }
 
@@ -172,6 +177,7 @@ fn a_server_of_another_name_gets_nothing_and_that_is_said() {
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert!(ran.err.contains("not valid for name"), "{}", ran.err);
     assert!(ran.err.contains("2,000 records wait in spool for the next start"), "{}", ran.err);
+    fs::remove_file(scene.stand.path("f.jsonl")).unwrap();
     let check = scene.stand.command("-C f.toml --check -r -").stdin(Stdio::null()).output().unwrap();
     assert_eq!(check.status.code(), Some(69), "{check:?}");
     assert!(scene.server.requests().is_empty());
@@ -184,7 +190,7 @@ fn a_server_of_another_name_gets_nothing_and_that_is_said() {
     let config = fs::read_to_string(scene.stand.path("f.toml")).unwrap();
     let config = config.replace(&scene.server.port.to_string(), &server.port.to_string());
     fs::write(scene.stand.path("f.toml"), config).unwrap();
-    fs::remove_file(scene.stand.path("f.jsonl")).unwrap();
+    fs::remove_file(scene.stand.path("s.jsonl")).unwrap();
     let (flowcap, mut pipe) = scene.start();
     pipe.child.write_all(&capture(0, 1)).unwrap();
     drop(pipe);

@@ -16,13 +16,15 @@ mod stand;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use stand::{Stand, capture as capture_of};
 
 /// A folder with a configuration that sends to a port of this machine.
 struct Place {
@@ -146,6 +148,33 @@ fn what_nobody_hears_waits_for_the_next_start() {
     assert!(sent.iter().map(|record| record["seq"].as_u64().unwrap()).eq(0..(first + second) as u64));
     assert!(sent.iter().all(|record| record["instance"] == sent[0]["instance"] && record["type"] == "flow"));
     assert_eq!(sent[0]["app"], "dns");
+}
+
+#[test]
+fn every_kind_of_server_is_reached_from_the_sandbox() {
+    let stand = Stand::new();
+    fs::write(stand.path("a.pcap"), capture_of(50, 1)).unwrap();
+    let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let unix = UnixListener::bind(stand.path("ear")).unwrap();
+    let ports = [tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port()];
+    // Two of them by name, so that names are resolved inside.
+    let config = format!(
+        "[[output]]\nto = 'tcp://localhost:{}'\nspool = '1'\n[[output]]\nto = 'unix://{}'\nspool = '2'\n\
+         [[output]]\nto = 'syslog://localhost:{}'\nspool = '3'\n",
+        ports[0],
+        stand.path("ear").display(),
+        ports[1]
+    );
+    fs::write(stand.path("f.toml"), config).unwrap();
+    let lines = |text: String| text.lines().count();
+    let tcp = std::thread::spawn(move || lines(std::io::read_to_string(tcp.accept().unwrap().0).unwrap()));
+    let unix = std::thread::spawn(move || lines(std::io::read_to_string(unix.accept().unwrap().0).unwrap()));
+    let ran = stand.command("-C f.toml -r a.pcap -q --sandbox auto").output().unwrap();
+    assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+    assert_eq!((tcp.join().unwrap(), unix.join().unwrap()), (50, 50));
+    udp.set_nonblocking(true).unwrap();
+    let datagrams = std::iter::from_fn(|| udp.recv(&mut [0; 4096]).ok()).count();
+    assert_eq!(datagrams, 50);
 }
 
 #[test]
