@@ -2,6 +2,7 @@
 //! so on the loopback interface and needs root; without it a test says SKIPPED, and with CI_REQUIRE_LIVE=1 it fails.
 #![cfg(target_os = "linux")]
 
+mod killed;
 mod kills;
 mod stand;
 

@@ -1,6 +1,6 @@
 //! What a server has, by who numbered it and its number there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -13,8 +13,8 @@ pub struct Arrived {
     pub lines: BTreeMap<(String, u64), String>,
     /// How many came again.
     pub repeats: u64,
-    /// How many records gap records stand for, by reason.
-    pub gaps: BTreeMap<String, u64>,
+    /// What gap records say: the reason, by who says it and the first and the last number.
+    pub gaps: BTreeMap<(String, u64, u64), String>,
 }
 
 impl Arrived {
@@ -33,7 +33,11 @@ impl Arrived {
             let instance = record["instance"].as_str().expect("an instance").to_owned();
             if record["type"] == "gap" {
                 let reason = record["reason"].as_str().expect("a reason").to_owned();
-                *self.gaps.entry(reason).or_default() += record["records"].as_u64().expect("a number");
+                let [first, last, records] = ["first_seq", "last_seq", "records"]
+                    .map(|member| record[member].as_u64().expect("a number"));
+                assert_eq!(records, last - first + 1, "{line}");
+                let before = self.gaps.insert((instance, first, last), reason.clone());
+                assert!(before.is_none_or(|before| before == reason), "{line}");
                 continue;
             }
             let before =
@@ -41,6 +45,28 @@ impl Arrived {
             self.repeats += u64::from(before.is_some());
             assert!(before.is_none_or(|before| before == line), "a number stands for one record: {line}");
         }
+    }
+
+    /// Returns how many records gap records stand for, by reason.
+    pub fn told(&self) -> BTreeMap<&str, u64> {
+        let mut told = BTreeMap::new();
+        for ((_, first, last), reason) in &self.gaps {
+            *told.entry(reason.as_str()).or_default() += last - first + 1;
+        }
+        told
+    }
+
+    /// Returns the numbers below the last one, of the one spool that there may be, that are neither a record's nor in a gap.
+    pub fn untold(&self) -> Vec<u64> {
+        let end = self.lines.keys().map(|(_, seq)| seq + 1).max().unwrap_or(0);
+        let mut is_told = vec![false; usize::try_from(end).expect("a size")];
+        let spans = self.gaps.keys().map(|(_, first, last)| (*first, *last));
+        for (first, last) in self.lines.keys().map(|(_, seq)| (*seq, *seq)).chain(spans) {
+            is_told.iter_mut().take(last as usize + 1).skip(first as usize).for_each(|told| *told = true);
+        }
+        let instances: BTreeSet<&String> = self.lines.keys().map(|(instance, _)| instance).collect();
+        assert!(instances.len() <= 1, "{instances:?}");
+        (0..end).filter(|&seq| !is_told[seq as usize]).collect()
     }
 
     /// Returns the records in order.

@@ -2,11 +2,16 @@
 #![cfg(all(feature = "ship", target_os = "linux"))]
 
 mod arrived;
+#[allow(dead_code)]
 #[path = "../../../flowcore/tests/ship/certificates.rs"]
 mod certificates;
 mod https;
+#[path = "../files/killed.rs"]
+mod killed;
+mod kills;
 mod processes;
 mod restart;
+#[allow(dead_code)]
 #[path = "../../../flowcore/tests/ship/server.rs"]
 mod server;
 #[allow(dead_code)]

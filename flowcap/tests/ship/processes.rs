@@ -1,6 +1,7 @@
 //! The processes of a running flowcap, from outside.
 
 use std::fs;
+use std::process::Command;
 
 /// Lists a process and all that it, and what it started, has started.
 pub fn family(process: u32) -> Vec<u32> {
@@ -33,4 +34,11 @@ pub fn status(process: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.trim().to_owned())
+}
+
+/// Sends a signal to processes, all at once; those that have ended meanwhile are no error.
+pub fn kill(signal: &str, processes: &[u32]) {
+    let numbers: Vec<String> = processes.iter().map(u32::to_string).collect();
+    let line = format!("kill -{signal} {} 2>/dev/null || true", numbers.join(" "));
+    assert!(Command::new("sh").args(["-c", &line]).status().expect("a shell").success(), "{line}");
 }

@@ -1,12 +1,11 @@
 //! A process that sends and dies is started again.
 
 use std::fs;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use crate::arrived::Arrived;
-use crate::processes::{family, sender, status, words};
+use crate::processes::{family, kill, sender, status, words};
 use crate::server::Server;
 use crate::stand::{Stand, records};
 
@@ -25,7 +24,7 @@ fn a_sender_that_is_killed_is_started_again() {
     for nth in 1..=2 {
         next = stand.send_for(next, Duration::from_millis(700), 2_000);
         let sends = sender(process).expect("a process that sends");
-        kill("KILL", sends);
+        kill("KILL", &[sends]);
         let restarts = || {
             let stats = fs::read_to_string(stand.path("s.jsonl")).unwrap_or_default();
             let whole = stats.rfind('\n').map_or("", |end| &stats[..=end]);
@@ -78,17 +77,11 @@ fn who_starts_it_again_has_given_up_its_privileges() {
         assert_eq!(is("Seccomp"), seccomp, "{:?}", words(who));
     }
     // As this user it can be started again, and read what the first one has left.
-    kill("KILL", sends);
+    kill("KILL", &[sends]);
     flowcap.wait_until("it is started again", || sender(process).is_some_and(|now| now != sends));
     let end = stand.send_for(end, Duration::from_millis(300), 1_000);
     sleep(Duration::from_millis(300));
     let ran = flowcap.stop();
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert_eq!(Arrived::at(&server).numbers(), (0..end).collect::<Vec<_>>());
-}
-
-/// Sends a signal to a process.
-pub fn kill(signal: &str, process: u32) {
-    let line = format!("kill -{signal} {process}");
-    assert!(Command::new("sh").args(["-c", &line]).status().expect("a shell").success(), "{line}");
 }

@@ -8,6 +8,7 @@ mod http;
 mod http_limits;
 mod lines;
 mod rsyslog;
+#[allow(dead_code)]
 mod server;
 mod stopping;
 mod tls;

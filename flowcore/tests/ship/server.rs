@@ -118,7 +118,6 @@ impl Server {
     }
 
     /// Returns the requests since the last call, and forgets them.
-    #[allow(dead_code)]
     pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
