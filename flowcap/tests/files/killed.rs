@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 /// What may be missing at a kill: records not due yet, those of the last 500 ms, and some time for a busy machine.
 pub const LOST: Duration = Duration::from_millis(50 + 500 + 750);
 
-/// Returns how many kills there are in all: FLOWCAP_KILLS, or 50.
-pub fn kills_in_all() -> usize {
-    std::env::var("FLOWCAP_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(50)
+/// Returns how many kills there are in all: FLOWCAP_KILLS, or so many.
+pub fn kills_in_all(otherwise: usize) -> usize {
+    std::env::var("FLOWCAP_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(otherwise)
 }
 
 /// Numbers by chance, others in each process.

@@ -30,7 +30,7 @@ fn kills(output: &str, seed: u64) {
     let Some(stand) = Stand::live() else { return };
     fs::create_dir(stand.path("out")).unwrap();
     let (mut dice, mut runs, mut next) = (Dice::new(seed), Runs::default(), 0);
-    for _ in 0..kills_in_all() / 5 {
+    for _ in 0..kills_in_all(50) / 5 {
         let flowcap = stand.listen(&format!("-o {output}"));
         runs.begin(next);
         let deadline = Instant::now() + Duration::from_millis(200 + dice.below(3_000));

@@ -26,7 +26,7 @@ fn kills_while_records_are_sent() {
     fs::create_dir(stand.path("out")).unwrap();
     let (mut dice, mut runs, mut next) = (Dice::new(5), Runs::default(), 0);
     let mut kills = [0; 3];
-    while kills.iter().sum::<usize>() < kills_in_all() {
+    while kills.iter().sum::<usize>() < kills_in_all(15) {
         let flowcap = stand.listen("-C f.toml -q");
         let process = flowcap.child.id();
         runs.begin(next);

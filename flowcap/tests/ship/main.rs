@@ -3,17 +3,22 @@
 
 mod arrived;
 #[allow(dead_code)]
+#[path = "../live/cable.rs"]
+mod cable;
+#[allow(dead_code)]
 #[path = "../../../flowcore/tests/ship/certificates.rs"]
 mod certificates;
 mod https;
 #[path = "../files/killed.rs"]
 mod killed;
 mod kills;
+mod outage;
 mod processes;
 mod restart;
 #[allow(dead_code)]
 #[path = "../../../flowcore/tests/ship/server.rs"]
 mod server;
+mod soak;
 #[allow(dead_code)]
 #[path = "../files/stand.rs"]
 mod stand;

@@ -1,5 +1,6 @@
 //! The processes of a running flowcap, from outside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
@@ -41,4 +42,47 @@ pub fn kill(signal: &str, processes: &[u32]) {
     let numbers: Vec<String> = processes.iter().map(u32::to_string).collect();
     let line = format!("kill -{signal} {} 2>/dev/null || true", numbers.join(" "));
     assert!(Command::new("sh").args(["-c", &line]).status().expect("a shell").success(), "{line}");
+}
+
+/// Memory in kB and open files of each process, by what it does.
+#[derive(Debug)]
+pub struct Sizes(BTreeMap<String, (u64, usize)>);
+
+impl Sizes {
+    pub fn of(process: u32) -> Sizes {
+        let sizes = family(process).into_iter().filter_map(|one| {
+            let words = words(one);
+            let does = match words.get(1).map(String::as_str) {
+                Some("ship") if words.iter().any(|word| word == "--sends") => "sends",
+                Some("ship") => "starts",
+                Some("lookups") => "lookups",
+                _ => "captures",
+            };
+            let memory = status(one, "VmRSS")?.split(' ').next()?.parse().ok()?;
+            Some((does.to_owned(), (memory, fs::read_dir(format!("/proc/{one}/fd")).ok()?.count())))
+        });
+        Sizes(sizes.collect())
+    }
+
+    /// Returns the most of each.
+    fn most(all: &[Sizes]) -> Sizes {
+        let mut most: BTreeMap<String, (u64, usize)> = BTreeMap::new();
+        for (who, (memory, files)) in all.iter().flat_map(|sizes| &sizes.0) {
+            let (most_memory, most_files) = most.entry(who.clone()).or_default();
+            (*most_memory, *most_files) = ((*most_memory).max(*memory), (*most_files).max(*files));
+        }
+        Sizes(most)
+    }
+
+    /// Sees to it that, after the first third, everything has the size that it keeps.
+    pub fn stay(all: &[Sizes]) {
+        let third = all.len() / 3;
+        let (early, late) = (Sizes::most(&all[third..2 * third]), Sizes::most(&all[2 * third..]));
+        println!("early: {early:?}\nlate: {late:?}");
+        for (who, (kilobytes, files)) in &late.0 {
+            let (kilobytes_early, files_early) = early.0[who];
+            assert!(*kilobytes < kilobytes_early * 5 / 4 + 8_192, "{who}: memory grows");
+            assert!(*files <= files_early + 3, "{who}: open files grow");
+        }
+    }
 }
