@@ -23,6 +23,7 @@ mod shippers;
 mod shippers;
 mod sockets;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
             "nothing to read: it needs 'interface' or 'read', or a flag -i or -r",
         )),
         (Err(Refusal::NothingToRead), None) => {
-            run::say(&Args::command().render_help().to_string());
+            _ = write!(std::io::stderr(), "{}", Args::command().render_help());
             run::exit::USAGE.into()
         }
         (Err(Refusal::Usage(what)), Some(file)) if !has_words => misconfigured(&Fault::whole(&file, what)),

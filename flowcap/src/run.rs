@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use flowcore::Error;
 use flowcore::capture::{FileSource, Source};
+use flowcore::field::Printable;
 use flowcore::meter::{Meter, Reopen, Stop, Summary, Watched, wall_clock};
 use flowcore::sink::{self, FileOptions, Filtered, SightedLines};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -149,9 +150,10 @@ pub(crate) fn list_interfaces() -> ExitCode {
     exit::USAGE.into()
 }
 
-/// Writes a line to standard error; that it is closed stops nothing.
+/// Writes a line to standard error; that it is closed stops nothing. What names of files and the like could do to a
+/// terminal or a log is escaped.
 pub(crate) fn say(line: &str) {
-    _ = writeln!(io::stderr(), "{}", line.trim_end());
+    _ = writeln!(io::stderr(), "{}", Printable(line.trim_end()));
 }
 
 /// All that is open.

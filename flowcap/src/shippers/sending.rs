@@ -73,9 +73,8 @@ impl ShipArgs {
             // What waits is worth one more try at the end.
             let is_last = ended.try_recv() == Err(TryRecvError::Disconnected);
             let began = Instant::now();
-            // What this process runs, even if another file has its name by now, and if its folder is closed to this user.
-            let mut command = Command::new("/proc/self/exe");
-            command.args(std::env::args_os().skip(1)).arg("--sends");
+            let mut command = self_again();
+            command.arg("--sends");
             let what = match command.stdin(Stdio::inherit()).stdout(Stdio::null()).status() {
                 Ok(status) if status.success() => return Ok(()),
                 Ok(status) => status.to_string(),
@@ -102,6 +101,9 @@ impl ShipArgs {
     fn send(&self) -> Result<(), Error> {
         let failed = |source| Error::Output { name: self.to.clone(), source };
         leave_signals().map_err(failed)?;
+        // The system calls it by the link that it was started by.
+        #[cfg(target_os = "linux")]
+        rustix::thread::set_name(c"flowcap").map_err(|error| failed(error.into()))?;
         let stop = Stop::new();
         let (options, folder) = (options(&self.server)?, spool_folder(&self.to, &self.server));
         let options = ShipOptions { drain: Duration::from_secs(self.drain), ..options };
@@ -151,6 +153,20 @@ impl ShipArgs {
         let confinement = Confinement::of_role(role, vec![folder], self.user.as_deref(), self.sandbox)?;
         Ok(confinement.reaching(files, ports))
     }
+}
+
+/// Returns what starts this process again, with its arguments.
+fn self_again() -> Command {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // What runs here, even if another file has its name by now, or its folder is closed to this user.
+    #[cfg(target_os = "linux")]
+    let program = "/proc/self/exe";
+    #[cfg(not(target_os = "linux"))]
+    let program = crate::run::program();
+    let mut command = Command::new(program);
+    std::os::unix::process::CommandExt::arg0(&mut command, name).args(arguments);
+    command
 }
 
 /// Leaves signals alone: one to the whole group is for the first process, which then ends the input of the others.

@@ -31,7 +31,8 @@ impl Arrived {
         for line in taken.flat_map(|request| request.lines) {
             let record: Value = serde_json::from_str(&line).expect("a whole line");
             let instance = record["instance"].as_str().expect("an instance").to_owned();
-            if record["type"] == "gap" {
+            // Who writes records tells of gaps in records of their own, the spool of numbers that are missing.
+            if record["type"] == "gap" && record.get("seq").is_none() {
                 let reason = record["reason"].as_str().expect("a reason").to_owned();
                 let [first, last, records] = ["first_seq", "last_seq", "records"]
                     .map(|member| record[member].as_u64().expect("a number"));
@@ -48,10 +49,14 @@ impl Arrived {
     }
 
     /// Returns how many records gap records stand for, by reason.
-    pub fn told(&self) -> BTreeMap<&str, u64> {
+    pub fn told(&self) -> BTreeMap<String, u64> {
         let mut told = BTreeMap::new();
         for ((_, first, last), reason) in &self.gaps {
-            *told.entry(reason.as_str()).or_default() += last - first + 1;
+            *told.entry(reason.clone()).or_default() += last - first + 1;
+        }
+        for gap in self.records().iter().filter(|record| record["type"] == "gap") {
+            let reason = gap["reason"].as_str().expect("a reason").to_owned();
+            *told.entry(reason).or_default() += gap["records"].as_u64().expect("a number");
         }
         told
     }

@@ -8,6 +8,7 @@ mod cable;
 #[allow(dead_code)]
 #[path = "../../../flowcore/tests/ship/certificates.rs"]
 mod certificates;
+mod faults;
 mod https;
 #[path = "../files/killed.rs"]
 mod killed;

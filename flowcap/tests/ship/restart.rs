@@ -75,6 +75,7 @@ fn who_starts_it_again_has_given_up_its_privileges() {
         assert_eq!((held.as_str(), is("NoNewPrivs").as_str()), (expected, "1"), "{:?}", words(who));
         assert_eq!(is("Uid").split_whitespace().collect::<Vec<_>>(), ["65534"; 4], "{:?}", words(who));
         assert_eq!(is("Seccomp"), seccomp, "{:?}", words(who));
+        assert_eq!(is("Name"), "flowcap", "{:?}", words(who));
     }
     // As this user it can be started again, and read what the first one has left.
     kill("KILL", &[sends]);

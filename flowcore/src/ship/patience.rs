@@ -42,7 +42,7 @@ impl Patience {
         if let Some(stopped) = self.stopped()
             && (stopped.max(since).elapsed() >= SILENCE || stopped.elapsed() >= self.drain)
         {
-            return Err(io::Error::other("asked to stop"));
+            return Err(io::Error::other("the server was silent at the end"));
         }
         let left = limit.saturating_duration_since(Instant::now());
         if left.is_zero() {

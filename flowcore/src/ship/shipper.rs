@@ -22,6 +22,8 @@ pub struct Shipper<B> {
     counters: Arc<ShipCounters>,
     log: Log,
     trouble: Option<Trouble>,
+    /// What the backlog failed with, as long as it does.
+    backlog_said: String,
 }
 
 /// How grave a message is.
@@ -69,6 +71,7 @@ impl<B: Backlog> Shipper<B> {
             counters: Arc::default(),
             log: Box::new(|_, _| {}),
             trouble: None,
+            backlog_said: String::new(),
         }
     }
 
@@ -93,7 +96,10 @@ impl<B: Backlog> Shipper<B> {
         while !patience.is_over() {
             let stopping = patience.stopped().is_some();
             let more = match self.next(held.as_ref()) {
-                Ok(more) => more,
+                Ok(more) => {
+                    self.backlog_said.clear();
+                    more
+                }
                 Err(error) => {
                     self.backlog_failed(&error);
                     if !patience.sleep(IDLE * 10) {
@@ -181,8 +187,9 @@ impl<B: Backlog> Shipper<B> {
                 }
                 Err(error) => error,
             };
-            // The stop may be what ended it.
+            // The stop may be what ended it; if not, why it is left now is worth a line.
             if patience.stopped().is_some() {
+                self.leave(&error);
                 return Outcome::Stopped;
             }
             self.counters.failed(&error.to_string());
@@ -252,6 +259,15 @@ impl<B: Backlog> Shipper<B> {
         after.map_or(wait, |after| after.max(options.first_wait))
     }
 
+    /// Says why what waits is left after a request to stop, if that is news.
+    fn leave(&mut self, error: &SendError) {
+        let what = error.to_string();
+        self.counters.failed(&what);
+        if self.trouble.as_ref().is_none_or(|trouble| trouble.said != what) {
+            (self.log)(Level::Warn, &what);
+        }
+    }
+
     /// Gives up records that the server will never take. A record of type `gap` tells it which; if it does not take
     /// that either, the log and the numbers tell.
     ///
@@ -269,10 +285,14 @@ impl<B: Backlog> Shipper<B> {
         Outcome::Done
     }
 
-    fn backlog_failed(&self, error: &io::Error) {
+    /// Counts a failure of the backlog, and says it if it is news.
+    fn backlog_failed(&mut self, error: &io::Error) {
         let what = format!("the spool: {error}");
         self.counters.failed(&what);
-        (self.log)(Level::Error, &what);
+        if self.backlog_said != what {
+            (self.log)(Level::Error, &what);
+            self.backlog_said = what;
+        }
     }
 }
 
