@@ -7,7 +7,9 @@ mod kills;
 mod stand;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -83,6 +85,41 @@ fn other_placeholders_and_symbolic_links_are_refused() {
 }
 
 #[test]
+fn files_and_folders_are_closed_to_others() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let stand = Stand::new();
+    fs::write(stand.path("a.pcap"), capture(3, 1)).unwrap();
+    let line = format!("umask 0; exec {} -q -r a.pcap -o %Y/f.jsonl", env!("CARGO_BIN_EXE_flowcap"));
+    let ran = Command::new("sh").args(["-c", &line]).current_dir(&stand.folder).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    for (path, mode) in [("2023", 0o750), ("2023/f.jsonl", 0o640)] {
+        assert_eq!(fs::metadata(stand.path(path)).unwrap().permissions().mode() & 0o777, mode, "{path}");
+    }
+}
+
+#[test]
+fn a_million_open_flows_are_written_when_it_is_terminated() {
+    let stand = Stand::new();
+    let line = "-r - --max-flows 4000000 --fields type,dst_ip,end_reason -o f.jsonl --stats s.jsonl -q";
+    let mut child = stand.command(line).stdin(Stdio::piped()).spawn().expect("flowcap runs");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    pipe.write_all(&capture(1_000_000, 0)).expect("it is read");
+    // What the pipe holds still.
+    sleep(Duration::from_secs(1));
+    let start = Instant::now();
+    // The pipe stays open: nobody says that nothing more comes.
+    let ran = Running { child }.stop();
+    println!("ended in {:.1?}", start.elapsed());
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    drop(pipe);
+    let text = fs::read_to_string(stand.path("f.jsonl")).unwrap();
+    assert_eq!(text.matches("\"end_reason\":\"shutdown\"").count(), 1_000_000);
+    assert_eq!(numbers(&text), (0..1_000_000).collect::<Vec<_>>());
+    assert_eq!(counts(&stand, "s.jsonl")["written"].as_u64(), Some(1_000_000));
+}
+
+#[test]
 fn a_replay_ends_on_a_full_disk_with_whole_lines() {
     let Some(mut stand) = Stand::live() else { return };
     stand.mount("1m");
@@ -121,7 +158,7 @@ fn a_full_disk_does_not_end_a_capture() {
     });
     let full = fs::read_to_string(disk.join("f.jsonl")).unwrap();
     assert_eq!(numbers(&full).first(), Some(&0));
-    let mount = std::process::Command::new("mount").args(["-o", "remount,size=32m"]).arg(&disk).status();
+    let mount = Command::new("mount").args(["-o", "remount,size=32m"]).arg(&disk).status();
     assert!(mount.unwrap().success());
     let gap = || fs::read_to_string(disk.join("f.jsonl")).unwrap().contains("\"type\":\"gap\"");
     flowcap.wait_until("the gap is told of", gap);
