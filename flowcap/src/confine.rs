@@ -8,7 +8,9 @@ use flowcore::Error;
 use crate::conf::is_server;
 use crate::plan::{Input, MeterPlan, Owners};
 use crate::run::say;
-use crate::sandbox::{self, Folder, Mode, Profile, Refusal, Role, User, enter};
+use crate::sandbox::{Folder, Mode, Profile, Refusal, Role, User, enter};
+#[cfg(feature = "ship")]
+use crate::sandbox::{as_user, give_up};
 use crate::shippers;
 
 /// The sandbox that a plan asks for.
@@ -102,7 +104,7 @@ impl Confinement {
     /// When that user cannot be had.
     #[cfg(feature = "ship")]
     pub(crate) fn as_user<T>(&self, work: impl FnOnce() -> T) -> Result<T, Error> {
-        let done = sandbox::as_user(self.profile.user.as_ref(), work);
+        let done = as_user(self.profile.user.as_ref(), work);
         done.map_err(|refusal| Error::Option(refusal.to_string()))
     }
 
@@ -112,7 +114,7 @@ impl Confinement {
     /// When the user cannot be changed, or capabilities stay.
     #[cfg(feature = "ship")]
     pub(crate) fn give_up(&self) -> Result<(), Refusal> {
-        sandbox::give_up(&self.profile, self.mode).map(|_| ())
+        give_up(&self.profile, self.mode).map(|_| ())
     }
 
     /// Enters, and says what holds.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -41,6 +41,7 @@ fn what_a_capture_says_is_data() {
 #[test]
 fn what_a_process_calls_itself_is_data() {
     use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
 
     let script = "import socket, sys\n\
                   open('/proc/self/comm', 'w').write('=1+\\x1b[2J\\u202e')\n\

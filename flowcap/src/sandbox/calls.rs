@@ -83,14 +83,9 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
         Role::Shipper | Role::LocalShipper => {
             let connection = [libc::FIONBIO.cast_signed(), libc::FIONREAD.cast_signed()];
             only(libc::SYS_ioctl, any(1, &[TERMINAL.as_slice(), &connection].concat())?);
-            only(
-                libc::SYS_socket,
-                if role == Role::Shipper {
-                    internet()?
-                } else {
-                    vec![plain(libc::AF_UNIX, libc::SOCK_STREAM)?]
-                },
-            );
+            let local = role == Role::LocalShipper;
+            let sockets = if local { vec![plain(libc::AF_UNIX, libc::SOCK_STREAM)?] } else { internet()? };
+            only(libc::SYS_socket, sockets);
             for call in CONNECTIONS {
                 only(*call, Vec::new());
             }
