@@ -101,9 +101,8 @@ impl ShipArgs {
     fn send(&self) -> Result<(), Error> {
         let failed = |source| Error::Output { name: self.to.clone(), source };
         leave_signals().map_err(failed)?;
-        // The system calls it by the link that it was started by.
-        #[cfg(target_os = "linux")]
-        rustix::thread::set_name(c"flowcap").map_err(|error| failed(error.into()))?;
+        // Linux calls it by the link that it was started by.
+        let _ = std::fs::write("/proc/self/comm", "flowcap");
         let stop = Stop::new();
         let (options, folder) = (options(&self.server)?, spool_folder(&self.to, &self.server));
         let options = ShipOptions { drain: Duration::from_secs(self.drain), ..options };
