@@ -249,6 +249,10 @@ pub(crate) enum Command {
     #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
     #[command(hide = true)]
     Lookups(crate::lookups::LookupsArgs),
+    /// Watches sockets or events for a capture that may not.
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    #[command(hide = true)]
+    Watch(Box<crate::watchers::WatchArgs>),
     /// Sends what waits in a spool to a server.
     #[cfg(feature = "ship")]
     #[command(hide = true)]

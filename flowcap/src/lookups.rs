@@ -14,7 +14,7 @@ use crate::confine::Confinement;
 use crate::owners::{self, Owners};
 
 #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-pub(crate) use beside::{LookupsArgs, serve};
+pub(crate) use apart::{LookupsArgs, serve};
 
 /// What asks for owners while flows are captured.
 pub(crate) enum Asking {
@@ -22,7 +22,7 @@ pub(crate) enum Asking {
     Here(Owners),
     /// A process of its own.
     #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-    Beside(Box<beside::Beside>),
+    Beside(Box<apart::Beside>),
 }
 
 impl Asking {
@@ -54,7 +54,7 @@ pub(crate) fn ask(
 ) -> Result<Option<(Asking, Attribution, Requests)>, Error> {
     #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
     if confinement.changes_anything() {
-        return beside::ask(interfaces, keep, recording, confinement).map(Some);
+        return apart::ask(interfaces, keep, recording, confinement).map(Some);
     }
     let _ = confinement;
     let asked = owners::ask(interfaces, keep, recording)?;
@@ -62,23 +62,21 @@ pub(crate) fn ask(
 }
 
 #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-mod beside {
+mod apart {
     use std::fs::File;
-    use std::io::{self, BufReader, ErrorKind, Read};
-    use std::os::fd::AsFd;
-    use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
-    use std::sync::atomic::AtomicBool;
+    use std::io::{self, BufReader, ErrorKind};
+    use std::process::{Child, ChildStdout, ExitCode, Stdio};
     use std::sync::mpsc::{RecvTimeoutError, channel};
     use std::sync::{Arc, Mutex, PoisonError};
     use std::thread::{self, JoinHandle};
 
     use clap::Args;
     use flowcore::enrich::{IndexWriter, LocalAddresses};
-    use flowcore::record::SocketNews;
+    use flowcore::record::{SocketNews, Start};
     use flowcore::sink::{NewsWriter, read_news};
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
     use super::*;
+    use crate::beside;
     use crate::owners::{Recording, SOCKETS, index_writer, own_addresses};
     use crate::run::{exit, say, unreadable};
     use crate::sandbox::{Mode, Role};
@@ -127,14 +125,7 @@ mod beside {
             return Err(Error::Internal("a process without output".into()));
         };
         let mut from = BufReader::new(from);
-        match read_news(&mut from).map_err(unreadable(PROCESS))? {
-            Some(SocketNews::Ready) => {}
-            Some(SocketNews::Failed { what, hint: Some(hint) }) => {
-                return Err(Error::Permission { what, hint });
-            }
-            Some(SocketNews::Failed { what, .. }) => return Err(unreadable(PROCESS)(io::Error::other(what))),
-            _ => return Err(unreadable(PROCESS)(io::Error::other("it has ended"))),
-        }
+        beside::started(&mut from, PROCESS)?;
         let requests = Requests::elsewhere(writer.index());
         let attribution = Attribution::live(writer.index(), addresses.clone());
         let following = Following { writer, addresses, requests: requests.clone() };
@@ -144,11 +135,9 @@ mod beside {
 
     /// Starts this program anew, with pipes to it and from it.
     fn spawn(interfaces: &[String], keep: Duration, confinement: &Confinement) -> io::Result<Child> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["lookups", "--keep", &keep.as_secs().saturating_add(1).to_string()]);
-        command.args(["--sandbox", confinement.mode().word()]);
+        let mut command = beside::command("lookups", confinement)?;
+        command.args(["--keep", &keep.as_secs().saturating_add(1).to_string()]);
         interfaces.iter().for_each(|interface| _ = command.arg(format!("--interface={interface}")));
-        confinement.user().iter().for_each(|user| _ = command.arg(format!("--user={user}")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
     }
 
@@ -191,29 +180,24 @@ mod beside {
 
     /// Looks sockets up until standard input ends.
     pub(crate) fn serve(args: &LookupsArgs) -> ExitCode {
-        let stdout = io::stdout().as_fd().try_clone_to_owned();
-        let Ok(stdout) = stdout else { return exit::INTERNAL.into() };
-        let news = News(Arc::new(Mutex::new(NewsWriter::new(File::from(stdout)))));
+        let Ok(parent) = beside::to_parent() else { return exit::INTERNAL.into() };
+        let news = News(Arc::new(Mutex::new(parent)));
         match args.serve(&news) {
             Ok(()) => exit::DONE.into(),
-            Err(Error::Permission { what, hint }) => {
-                news.tell(&SocketNews::Failed { what, hint: Some(hint) });
-                exit::NO_PERMISSION.into()
-            }
             Err(error) => {
-                news.tell(&SocketNews::Failed { what: error.to_string(), hint: None });
-                exit::INTERNAL.into()
+                let code = match error {
+                    Error::Permission { .. } => exit::NO_PERMISSION,
+                    _ => exit::INTERNAL,
+                };
+                news.start(&beside::failure(error));
+                code.into()
             }
         }
     }
 
     impl LookupsArgs {
         fn serve(&self, news: &News) -> Result<(), Error> {
-            // A signal to the whole group is for the other process, which then ends this one's input.
-            for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
-                signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))
-                    .map_err(unreadable("signals"))?;
-            }
+            beside::leave_signals()?;
             let confinement =
                 Confinement::of_role(Role::Lookups, Vec::new(), self.user.as_deref(), self.sandbox)?;
             let told = news.clone();
@@ -221,18 +205,13 @@ mod beside {
             let enter = || {
                 let refused = |refusal| Error::Option(format!("{refusal}"));
                 confinement.enter().map_err(refused)?;
-                news.tell(&SocketNews::Ready);
+                news.start(&Start::Ready);
                 Ok(())
             };
             let keep = Duration::from_secs(self.keep);
             let (owners, requests, addresses) = owners::start(&self.interface, keep, prepare, enter)?;
             let (here, ended) = channel::<()>();
-            let until_end = move || {
-                while !matches!(io::stdin().read(&mut [0]), Ok(0)) {}
-                drop(here);
-            };
-            let waits = thread::Builder::new().name("parent".into()).spawn(until_end);
-            waits.map_err(unreadable("a thread"))?;
+            beside::when_input_ends(move || drop(here))?;
             let mut known = Vec::new();
             loop {
                 news.tell(&requests.news());
@@ -256,10 +235,24 @@ mod beside {
     struct News(Arc<Mutex<NewsWriter<File>>>);
 
     impl News {
-        /// Tells, as long as there is somebody to tell: without, standard input ends as well.
+        /// Says how it starts.
+        fn start(&self, start: &Start) {
+            self.write(|parent| parent.write(start).and_then(|()| parent.flush()));
+        }
+
+        /// Tells at once, but for the sockets of a snapshot, which go off together.
         fn tell(&self, news: &SocketNews) {
-            let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = writer.write(news)
+            let is_one_of_many = matches!(news, SocketNews::Seen { .. });
+            self.write(|parent| {
+                parent.write(news)?;
+                if is_one_of_many { Ok(()) } else { parent.flush() }
+            });
+        }
+
+        /// Writes, as long as there is somebody to read: without, standard input ends as well.
+        fn write(&self, write: impl FnOnce(&mut NewsWriter<File>) -> io::Result<()>) {
+            let mut parent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = write(&mut parent)
                 && error.kind() != ErrorKind::BrokenPipe
             {
                 say(&format!("flowcap: {PROCESS}: {error}"));

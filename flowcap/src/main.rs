@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+#[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
+mod beside;
 mod conf;
 mod confine;
 mod events;
@@ -22,6 +24,11 @@ mod shippers;
 #[path = "no_shippers.rs"]
 mod shippers;
 mod sockets;
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+mod watchers;
+#[cfg(not(all(target_os = "linux", feature = "host", feature = "live")))]
+#[path = "no_watchers.rs"]
+mod watchers;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -64,6 +71,8 @@ fn main() -> ExitCode {
         },
         #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
         (Ok(Plan::Lookups(args)), _) => lookups::serve(&args),
+        #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+        (Ok(Plan::Watch(args)), _) => watchers::serve(&args),
         #[cfg(feature = "ship")]
         (Ok(Plan::Ship(args)), _) => shippers::serve(&args),
         (Err(Refusal::NothingToRead), Some(file)) => misconfigured(&Fault::whole(

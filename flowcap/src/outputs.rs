@@ -11,6 +11,12 @@ use crate::args::{Format, named_twice};
 pub(crate) struct Outputs(Vec<Box<dyn Sink>>);
 
 impl Outputs {
+    /// Makes them of the one that there is.
+    #[cfg(all(target_os = "linux", feature = "host"))]
+    pub(crate) fn of(sink: Box<dyn Sink>) -> Self {
+        Outputs(vec![sink])
+    }
+
     /// Refuses a destination that is named twice, before anything is opened.
     pub(crate) fn check(destinations: &[String]) -> Result<(), Error> {
         match named_twice(destinations.iter().map(String::as_str)) {

@@ -1,5 +1,6 @@
 //! What is to be done, checked as far as that goes without opening anything.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use flowcore::decode::DecodeOptions;
 use flowcore::feature::FeatureOptions;
 use flowcore::filter::Filter;
 use flowcore::record::Column;
-use flowcore::sink::{Existing, FileOptions, Format};
+use flowcore::sink::{Existing, FileOptions, Format, HostRecords};
 use flowcore::table::TableOptions;
 
-use crate::args::{Args, Command, named_twice};
+use crate::args::{self, Args, Command, named_twice};
 use crate::conf::{Beside, FileKeys, OutputKeys, ServerKeys, is_server};
 use crate::events::EventsArgs;
 use crate::log;
@@ -34,6 +35,9 @@ pub(crate) enum Plan {
     /// Looks sockets up for another process.
     #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
     Lookups(crate::lookups::LookupsArgs),
+    /// Watches sockets or events for another process.
+    #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+    Watch(Box<crate::watchers::WatchArgs>),
     /// Sends what waits in a spool.
     #[cfg(feature = "ship")]
     Ship(Box<crate::shippers::ShipArgs>),
@@ -66,23 +70,52 @@ pub(crate) struct MeterPlan {
     pub(crate) duration: Option<Duration>,
     /// Where the processes of flows are known from.
     pub(crate) owners: Owners,
-    /// Sockets watched beside the capture.
-    pub(crate) watched: Option<Alongside<SocketsArgs>>,
-    /// Events followed beside the capture.
-    pub(crate) followed: Option<Alongside<EventsArgs>>,
+    /// What is watched beside the capture.
+    pub(crate) watched: Vec<Alongside>,
     /// How the process is to behave.
     pub(crate) running: Running,
     /// No progress and no summary.
     pub(crate) quiet: bool,
 }
 
-/// What is done beside the capture, in the same process.
+/// What is watched beside the capture.
 #[derive(Debug)]
-pub(crate) struct Alongside<A> {
-    /// What the section says.
-    pub(crate) args: A,
+pub(crate) struct Alongside {
+    /// What it is.
+    pub(crate) what: Watch,
+    /// What the section says, as flags of the subcommand.
+    pub(crate) flags: Vec<OsString>,
+    /// The file that it is compared with.
+    pub(crate) baseline: Option<String>,
     /// Its own outputs; none: its records go to those of the flows.
     pub(crate) outputs: Vec<Output>,
+}
+
+/// What can be watched beside a capture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Watch {
+    /// `[sockets]`.
+    Sockets,
+    /// `[events]`.
+    Events,
+}
+
+impl Watch {
+    /// Returns the word of the section, and of the subcommand.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Watch::Sockets => "sockets",
+            Watch::Events => "events",
+        }
+    }
+
+    /// Returns which records a destination is opened for.
+    pub(crate) fn records(self, destination: &str) -> HostRecords {
+        match self {
+            Watch::Sockets => HostRecords::named(destination),
+            Watch::Events => HostRecords::Events,
+        }
+    }
 }
 
 /// How the process is to behave.
@@ -181,6 +214,8 @@ impl Plan {
             Some(Command::Generate { folder }) => return Ok(Plan::Generate(folder)),
             #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
             Some(Command::Lookups(lookups)) => return Ok(Plan::Lookups(lookups)),
+            #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+            Some(Command::Watch(watch)) => return Ok(Plan::Watch(watch)),
             #[cfg(feature = "ship")]
             Some(Command::Ship(ship)) => return Ok(Plan::Ship(ship)),
             None => {}
@@ -201,25 +236,32 @@ impl Plan {
 impl MeterPlan {
     fn new(args: Args) -> Result<MeterPlan, Refusal> {
         let owners = Owners::new(&args);
+        let output = |keys: &OutputKeys| Output::new(keys, &args, &owners, args.format);
         let outputs = match args.outputs.as_slice() {
-            [] => args.output.iter().map(|to| Output::new(&OutputKeys::plain(to), &args, &owners)).collect(),
-            keys => keys.iter().map(|keys| Output::new(keys, &args, &owners)).collect::<Result<Vec<_>, _>>(),
+            [] => args.output.iter().map(|to| output(&OutputKeys::plain(to))).collect(),
+            keys => keys.iter().map(output).collect::<Result<Vec<_>, _>>(),
         }?;
-        let beside = |keys: &[OutputKeys]| {
-            keys.iter().map(|keys| Output::new(keys, &args, &owners)).collect::<Result<Vec<_>, _>>()
+        let mut watched = Vec::new();
+        let beside = |keys: &[OutputKeys], format| {
+            keys.iter().map(|keys| Output::new(keys, &args, &owners, format)).collect::<Result<Vec<_>, _>>()
         };
-        let watched = match &args.watched {
-            Some(Beside { args, outputs }) => {
-                Some(Alongside { args: args.clone(), outputs: beside(outputs)? })
-            }
-            None => None,
-        };
-        let followed = match &args.followed {
-            Some(Beside { args, outputs }) => {
-                Some(Alongside { args: args.clone(), outputs: beside(outputs)? })
-            }
-            None => None,
-        };
+        if let Some(Beside { args, flags, outputs }) = &args.watched {
+            watched.push(Alongside {
+                what: Watch::Sockets,
+                flags: flags.clone(),
+                baseline: args.baseline.clone(),
+                outputs: beside(outputs, args.format)?,
+            });
+        }
+        if let Some(Beside { args, flags, outputs }) = &args.followed {
+            watched.push(Alongside {
+                what: Watch::Events,
+                flags: flags.clone(),
+                baseline: None,
+                outputs: beside(outputs, args.format)?,
+            });
+        }
+        check_watched(&watched, &outputs)?;
         let interval = args.stats_interval.0.unwrap_or(NEVER);
         let stats = args.stats.clone().map(|destination| Stats { destination, interval });
         check_stats(&outputs, stats.as_ref())?;
@@ -235,7 +277,6 @@ impl MeterPlan {
             outputs,
             stats,
             watched,
-            followed,
             running: Running {
                 user: args.user.clone(),
                 sandbox: args.sandbox,
@@ -261,31 +302,24 @@ impl MeterPlan {
 
     /// Returns the outputs of flows and those of what runs beside them.
     pub(crate) fn all_outputs(&self) -> impl Iterator<Item = &Output> {
-        let watched = self.watched.iter().flat_map(|watched| &watched.outputs);
-        let followed = self.followed.iter().flat_map(|followed| &followed.outputs);
-        self.outputs.iter().chain(watched).chain(followed)
+        self.outputs.iter().chain(self.watched.iter().flat_map(|watched| &watched.outputs))
     }
 
     /// Returns the files that settings name to be read, apart from the input.
     pub(crate) fn files_read(&self) -> impl Iterator<Item = &str> {
-        let baseline = self.watched.iter().filter_map(|watched| watched.args.baseline.as_deref());
+        let baseline = self.watched.iter().filter_map(|watched| watched.baseline.as_deref());
         let of_servers = self.all_outputs().flat_map(|output| {
             let ServerKeys { token_file, ca_file, client_cert, client_key, .. } = &output.server;
             [token_file, ca_file, client_cert, client_key].into_iter().filter_map(Option::as_deref)
         });
         baseline.chain(of_servers)
     }
-
-    /// Names a setting that is understood, but does nothing in this version.
-    pub(crate) fn unbuilt(&self) -> Option<&'static str> {
-        let settings = [(self.watched.is_some(), "[sockets]"), (self.followed.is_some(), "[events]")];
-        settings.into_iter().find(|(is_set, _)| *is_set).map(|(_, name)| name)
-    }
 }
 
 impl Output {
-    fn new(keys: &OutputKeys, args: &Args, owners: &Owners) -> Result<Output, Refusal> {
-        let given = keys.format.unwrap_or(args.format).into();
+    /// Makes one of its keys, and of what holds where they say nothing.
+    fn new(keys: &OutputKeys, args: &Args, owners: &Owners, format: args::Format) -> Result<Output, Refusal> {
+        let given = keys.format.unwrap_or(format).into();
         // Servers are sent lines.
         let format = if is_server(&keys.to) { Format::Jsonl } else { Format::of(&keys.to, given) };
         let list = keys.fields.as_ref().or(args.fields.as_ref()).map(|fields| fields.0.as_str());
@@ -389,6 +423,19 @@ fn check_files(args: &Args) -> Result<(), Refusal> {
     let given = flags.into_iter().find(|(_, is_given)| *is_given);
     match given.filter(|_| args.output.iter().all(|destination| destination == "-")) {
         Some((flag, _)) => Err(usage(format!("{flag}: name a file with -o"))),
+        None => Ok(()),
+    }
+}
+
+/// What has no output of its own goes to those of flows, where JSON lines alone hold several types of records.
+fn check_watched(watched: &[Alongside], outputs: &[Output]) -> Result<(), Refusal> {
+    let homeless =
+        watched.iter().find(|watched| watched.outputs.is_empty()).map(|watched| watched.what.word());
+    match homeless.filter(|_| outputs.iter().all(|output| output.format != Format::Jsonl)) {
+        Some(word) => Err(usage(format!(
+            "[{word}]: no output takes its records, which only JSON lines hold beside flows; name one of its own with \
+             [[{word}.output]]"
+        ))),
         None => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use flowcore::Error;
 use flowcore::capture::{FileSource, Source};
 use flowcore::field::Printable;
 use flowcore::meter::{Meter, Reopen, Stop, Summary, Watched, wall_clock};
-use flowcore::sink::{self, FileOptions, Filtered, SightedLines};
+use flowcore::sink::{self, FileOptions, Filtered, HostRecords, SightedLines};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -19,9 +19,10 @@ use crate::log;
 use crate::lookups::{self, Asking};
 use crate::metrics::{self, Metrics};
 use crate::owners;
-use crate::plan::{Input, Live, MeterPlan, Owners};
+use crate::plan::{Alongside, Input, Live, MeterPlan, Output, Owners};
 use crate::progress::{Bar, counted, grouped};
 use crate::shippers::Shippers;
+use crate::watchers::Watchers;
 
 /// The exit codes (of sysexits.h from 64 on).
 pub(crate) mod exit {
@@ -57,7 +58,11 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
         Ok((Service::open(&plan)?, start(plan, &inside, reopen.clone(), watched.clone())?, inside))
     });
     match started {
-        Ok((service, Started { source, total_bytes, meter, mut owners, mut shippers }, inside)) => {
+        Ok((
+            service,
+            Started { source, total_bytes, meter, mut owners, mut watchers, mut shippers },
+            inside,
+        )) => {
             let signals = match Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) {
                 Ok(signals) => signals,
                 Err(error) => return no_signals(&error),
@@ -67,8 +72,8 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
                 return exit::NO_PERMISSION.into();
             }
             let stop = Stop::new();
-            if let Err(error) = owners.as_mut().map_or(Ok(()), Asking::start).and_then(|()| shippers.start())
-            {
+            let asking = owners.as_mut().map_or(Ok(()), Asking::start);
+            if let Err(error) = asking.and_then(|()| watchers.start()).and_then(|()| shippers.start()) {
                 say(&format!("flowcap: cannot start a thread: {error}"));
                 return exit::INTERNAL.into();
             }
@@ -87,7 +92,8 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
             let mut summary = meter.run(source, &stop);
             drop((bar, looked_after));
             let asked = owners.map_or(Ok(()), Asking::finish);
-            for error in [asked.err(), shippers.finish().err()].into_iter().flatten() {
+            for error in [asked.err(), watchers.finish().err(), shippers.finish().err()].into_iter().flatten()
+            {
                 match &summary.failure {
                     Some(failure) if !is_closed_stdout(failure) => say(&describe(&error)),
                     _ => summary.failure = Some(error),
@@ -164,6 +170,8 @@ struct Started {
     meter: Meter,
     /// What asks for the owners of flows meanwhile.
     owners: Option<Asking>,
+    /// What watches sockets and events meanwhile.
+    watchers: Watchers,
     /// What sends records to servers.
     shippers: Shippers,
 }
@@ -195,9 +203,6 @@ impl Service {
 
 /// Opens all inputs, then all outputs.
 fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched) -> Result<Started, Error> {
-    if let Some(setting) = plan.unbuilt() {
-        return Err(Error::Option(format!("{setting}: this version cannot do that")));
-    }
     let mut builder = Meter::builder().reopen(reopen);
     if plan.files.live {
         builder = builder.watched(watched);
@@ -244,15 +249,28 @@ fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched
     }
     let now = plan.files.live.then(wall_clock);
     let mut shippers = Shippers::default();
-    for output in plan.outputs {
-        let columns = output.columns.as_deref();
+    let (level, mut watchers) = (plan.running.log_level, Watchers::default());
+    let mut open = |output: &Output, host: Option<HostRecords>| {
+        let (to, columns) = (output.destination.as_str(), output.columns.as_deref());
         let files = FileOptions { now, ..output.files };
-        let sink = if is_server(&output.destination) {
-            shippers.open(&output, &files, plan.running.log_level, inside)?
-        } else {
-            sink::open(&output.destination, output.format, columns, &files)?
+        let sink = match host {
+            _ if is_server(to) => shippers.open(output, &files, level, inside)?,
+            Some(records) => sink::open_host(records, to, output.format, &files)?,
+            None => sink::open(to, output.format, columns, &files)?,
         };
-        builder = builder.sink(output.destination, Filtered::wrap(sink, output.filter));
+        Ok::<_, Error>(Filtered::wrap(sink, output.filter.clone()))
+    };
+    for output in plan.outputs {
+        let sink = open(&output, None)?;
+        builder = builder.sink(output.destination, sink);
+    }
+    for Alongside { what, flags, outputs, .. } in plan.watched {
+        let mut beside = watchers.open(what, &flags, plan.quiet, inside)?;
+        for output in outputs {
+            let sink = open(&output, Some(what.records(&output.destination)))?;
+            beside = beside.sink(output.destination, sink);
+        }
+        builder = builder.beside(beside);
     }
     if let Some(stats) = plan.stats {
         let files =
@@ -260,7 +278,7 @@ fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched
         let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, &files)?;
         builder = builder.stats(stats.destination, sink, stats.interval);
     }
-    Ok(Started { source, total_bytes, meter: builder.build()?, owners, shippers })
+    Ok(Started { source, total_bytes, meter: builder.build()?, owners, watchers, shippers })
 }
 
 #[cfg(feature = "live")]

@@ -1,16 +1,20 @@
 //! The whole pipeline: the same records for any number of shards, and nothing lost on the way.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flowcore::capture::{Next, Source, SourceCounts};
 use flowcore::enrich::{Attribution, SocketIndex};
+use flowcore::filter::Filter;
+use flowcore::host::route::{Route, RouteKind};
 use flowcore::host::{Credentials, Owner, Process};
 use flowcore::key::{Endpoint, Proto};
+use flowcore::meter::Beside;
 use flowcore::packet::{Frame, LinkType};
-use flowcore::record::{Column, Record, SightedAs, SightedSocket};
-use flowcore::sink::{self, Existing, Format, SightedLines, Sink, read_sighted};
+use flowcore::record::{Column, HostNews, Record, RouteRecord, SightedAs, SightedSocket};
+use flowcore::sink::{self, Existing, Filtered, Format, SightedLines, Sink, read_sighted};
 use flowcore::table::{IdleTimeouts, TableOptions};
 use flowcore::time::Timestamp;
 use flowcore::{Error, Meter, Stop};
@@ -440,4 +444,73 @@ fn slices_keep_the_owner_that_the_flow_had() {
     let records = kept.lines.lock().unwrap().len() as u64;
     assert!(records > 3);
     assert_eq!((attribution.found["uid_only"], attribution.unattributed.len()), (records, 0));
+}
+
+/// Says that no more is wanted when it goes.
+struct Wanted(std::sync::mpsc::Sender<()>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn records_of_the_machine_are_written_beside_flows() {
+    let route = |metric| {
+        let route = Route {
+            destination: [0, 0, 0, 0].into(),
+            prefix_length: 0,
+            gateway: None,
+            interface: None,
+            source: None,
+            metric,
+            table: 254,
+            kind: RouteKind::Unicast,
+            protocol: 2,
+        };
+        HostNews::Route(RouteRecord { timestamp: Timestamp::from_nanos(0), route })
+    };
+    // Two places where such records come from, each of which goes on until it is told to end, and then once more.
+    let watch = |metric: u32| {
+        let ((to_meter, news), (end, ended)) = (sync_channel(7), channel());
+        std::thread::spawn(move || {
+            for nth in 0..100 {
+                to_meter.send(route(metric + nth)).unwrap();
+            }
+            to_meter.send(HostNews::Complete).unwrap();
+            ended.recv().unwrap();
+            to_meter.send(route(metric + 100)).unwrap();
+        });
+        Beside::new(news, Box::new(Wanted(end)))
+    };
+    let [of_flows, of_routes, own] = [(); 3].map(|()| Kept::default());
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("f.csv").to_str().unwrap().to_owned();
+    let no_host_records = sink::open(&table, Format::Csv, None, &Existing::Overwrite.into()).unwrap();
+    let only = |types: &str| Filter { types: types.parse().unwrap(), ..Filter::default() };
+    let meter = Meter::builder()
+        .table(options())
+        .sink("flows", Filtered::wrap(Box::new(of_flows.clone()), only("flow")))
+        .sink("routes", Filtered::wrap(Box::new(of_routes.clone()), only("route")))
+        .sink("table", no_host_records)
+        .beside(watch(1_000))
+        .beside(watch(2_000).sink("own", Box::new(own.clone())));
+    let source = Frames { frames: traffic(1, 2_000), next: 0, live: false };
+    let summary = meter.build().unwrap().run(Box::new(source), &Stop::new());
+    assert!(summary.failure.is_none(), "{:?}", summary.failure);
+    assert!(summary.false_identities.is_empty(), "{:?}", summary.false_identities);
+
+    let metrics = |kept: &Kept| -> Vec<u32> {
+        let lines = kept.lines.lock().unwrap();
+        let metric =
+            |line: &String| line.split_once("metric: ").unwrap().1.split(',').next().unwrap().parse();
+        lines.iter().map(|line| metric(line).unwrap()).collect()
+    };
+    assert_eq!(metrics(&of_routes), (1_000..=1_100).collect::<Vec<_>>());
+    assert_eq!(metrics(&own), (2_000..=2_100).collect::<Vec<_>>());
+    let flows = of_flows.lines.lock().unwrap().len() as u64;
+    assert!(flows > 0 && of_flows.lines.lock().unwrap().iter().all(|line| line.starts_with("Flow(")));
+    let counts: Vec<_> = summary.stats.sinks.iter().map(|sink| (sink.records, sink.host_records)).collect();
+    assert_eq!(counts, [(flows + 101, 101), (flows + 101, 101), (flows, 0), (101, 101)]);
 }

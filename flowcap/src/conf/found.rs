@@ -129,7 +129,8 @@ fn beside<A: FromArgMatches>(
             _ => entries.push(part.entry(document, key, &at, value, all)?),
         }
     }
-    let line = std::iter::once(OsString::from("flowcap")).chain(entries.iter().flat_map(Entry::arguments));
+    let flags: Vec<OsString> = entries.iter().flat_map(Entry::arguments).collect();
+    let line = std::iter::once("flowcap".into()).chain(flags.iter().cloned());
     let refused = |error| clash(document, &entries, &error);
     let matches = part.command.clone().try_get_matches_from(line).map_err(refused)?;
     let args = A::from_arg_matches(&matches).map_err(refused)?;
@@ -138,7 +139,7 @@ fn beside<A: FromArgMatches>(
         settings.extend(settings::of_output(of_output, nth, &output.keys.to, &output.entries));
     }
     let outputs = found.into_iter().map(|output| output.keys).collect();
-    Ok(Part { beside: Beside { args, outputs }, settings })
+    Ok(Part { beside: Beside { args, flags, outputs }, settings })
 }
 
 /// Reads the tables of an `[[output]]`.

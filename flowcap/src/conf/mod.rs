@@ -47,6 +47,8 @@ pub(crate) struct Given {
 #[derive(Clone, Debug)]
 pub(crate) struct Beside<A> {
     pub(crate) args: A,
+    /// The same as flags.
+    pub(crate) flags: Vec<OsString>,
     /// Its own outputs; none: those of the flows.
     pub(crate) outputs: Vec<OutputKeys>,
 }

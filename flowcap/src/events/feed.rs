@@ -11,7 +11,6 @@ use flowcore::host::{Destroyed, DestroyedSockets, MachineSockets, Query, SocketK
 use flowcore::key::Proto;
 use flowcore::meter::{Stop, wall_clock};
 use flowcore::record::{EventKind, EventSource, NetworkEvent, Record};
-use flowcore::sink::HostRecords;
 use flowcore::time::Timestamp;
 use flowcore::watch::{
     ConnectionEvent, ConnectionOptions, Connections, Counted, Gone, Happened, KernelEvents, Source as From,
@@ -41,9 +40,13 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Opens what the source needs; automatically the best that is permitted.
-    pub(super) fn open(args: &EventsArgs) -> Result<Self, Error> {
-        Outputs::check(&args.output)?;
+    /// Opens what the source needs, automatically the best that is permitted, and then the outputs; `enter` is called when
+    /// all is open.
+    pub(super) fn open(
+        args: &EventsArgs,
+        outputs: impl FnOnce() -> Result<Outputs, Error>,
+        enter: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let packets = match args.source {
             Source::Auto => match open_packets(&args.interface) {
                 Err(Error::Permission { .. }) => {
@@ -65,15 +68,13 @@ impl Feed {
         let notices = takes_notices.then(DestroyedSockets::open).transpose().map_err(&failed)?;
         let snapshots = packets.is_none().then(MachineSockets::open).transpose().map_err(failed)?;
         let tapped: &[String] = if packets.is_some() { &args.interface } else { &[] };
-        let asking = owners::ask(tapped, KEEP, None)?;
-        let Some((owners, attribution, requests)) = asking else {
-            return Err(Error::Internal("this build asks for owners".to_owned()));
-        };
+        let (owners, requests, addresses) = owners::start(tapped, KEEP, |_| (), enter)?;
+        let attribution = Attribution::live(requests.index(), addresses);
         Ok(Feed {
             packets,
             notices,
             snapshots,
-            outputs: Outputs::open(&args.output, args.format, args.force, |_| HostRecords::Events)?,
+            outputs: outputs()?,
             owners,
             attribution,
             requests,

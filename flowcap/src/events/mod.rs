@@ -12,8 +12,12 @@ use clap::{Args, ValueEnum};
 use flowcore::Error;
 use flowcore::meter::Stop;
 use flowcore::record::NetworkEvent;
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+use flowcore::sink::HostRecords;
 
 use crate::args::{Format, Limit, limit, positive};
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+use crate::outputs::Outputs;
 use crate::run::{self, exit};
 
 /// Shows TCP connections as they are opened, accepted, closed and refused, with the process at this machine's end.
@@ -83,7 +87,7 @@ pub(crate) fn events(args: EventsArgs) -> ExitCode {
     let stop = Stop::new();
     let ran = run::stop_on_signals(stop.clone())
         .map_err(|error| Error::Internal(format!("signals: {error}")))
-        .and_then(|()| follow(&args, &stop));
+        .and_then(|()| show(&args, &stop));
     match ran {
         Ok(()) => exit::DONE.into(),
         Err(error) => run::fail(&error),
@@ -91,12 +95,25 @@ pub(crate) fn events(args: EventsArgs) -> ExitCode {
 }
 
 #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-fn follow(args: &EventsArgs, stop: &Stop) -> Result<(), Error> {
-    feed::Feed::open(args)?.run(args, stop)
+fn show(args: &EventsArgs, stop: &Stop) -> Result<(), Error> {
+    Outputs::check(&args.output)?;
+    let open = || Outputs::open(&args.output, args.format, args.force, |_| HostRecords::Events);
+    feed::Feed::open(args, open, || Ok(()))?.run(args, stop)
+}
+
+/// Follows connections until it is to stop; `enter` gives up what is not needed once all is open.
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+pub(crate) fn follow(
+    args: &EventsArgs,
+    outputs: Outputs,
+    stop: &Stop,
+    enter: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    feed::Feed::open(args, || Ok(outputs), enter)?.run(args, stop)
 }
 
 #[cfg(not(all(target_os = "linux", feature = "host", feature = "live")))]
-fn follow(_: &EventsArgs, _: &Stop) -> Result<(), Error> {
+fn show(_: &EventsArgs, _: &Stop) -> Result<(), Error> {
     Err(Error::Option("this build cannot see this machine's connections".to_owned()))
 }
 

@@ -93,7 +93,7 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
         Role::Lookups => {
             only(libc::SYS_ioctl, any(1, &[TERMINAL.as_slice(), &INTERFACE].concat())?);
             let mut sockets = packet_sockets()?;
-            for protocol in [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG] {
+            for protocol in [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG, libc::NETLINK_RDMA] {
                 sockets.push(netlink(protocol)?);
             }
             only(libc::SYS_socket, sockets);

@@ -23,12 +23,19 @@ use crate::progress::{counted, grouped};
 use crate::run::{program, say, unreadable};
 
 impl Watch {
-    /// Shows this machine's sockets, once or until it is to stop; returns the number of alerts.
-    pub(super) fn machine(mut self, args: &SocketsArgs, stop: &Stop) -> Result<usize, Error> {
+    /// Shows this machine's sockets, once or until it is to stop; returns the number of alerts. `enter` is called when all
+    /// that it takes is open.
+    pub(super) fn machine(
+        mut self,
+        args: &SocketsArgs,
+        stop: &Stop,
+        enter: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<usize, Error> {
         let interval = args.interval.or(args.changes.then_some(INTERVAL));
         let started = Instant::now();
         let end = args.duration.and_then(|limit| limit.0).map(|duration| started + duration);
         let mut machine = Machine::open(args.netns).map_err(unreadable("sockets"))?;
+        enter()?;
         let (mut changes, mut processes) = (Changes::default(), watch::Processes::default());
         let mut is_first = true;
         loop {

@@ -27,13 +27,24 @@ pub(crate) fn sockets(args: SocketsArgs) -> ExitCode {
         .and_then(|()| Watch::open(&args))
         .and_then(|watch| match &args.read {
             Some(file) => watch.file(file),
-            None => watch.machine(&args, &stop),
+            None => watch.machine(&args, &stop, || Ok(())),
         });
     match ran {
         Ok(0) => exit::DONE.into(),
         Ok(_) => exit::DIFFERENT.into(),
         Err(error) => run::fail(&error),
     }
+}
+
+/// Watches this machine's sockets until it is to stop; `enter` gives up what is not needed once all is open.
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+pub(crate) fn watch(
+    args: &SocketsArgs,
+    outputs: Outputs,
+    stop: &Stop,
+    enter: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    Watch::new(args, || Ok(outputs))?.machine(args, stop, enter).map(|_| ())
 }
 
 /// Where records go, and what they are compared with.
@@ -48,9 +59,17 @@ struct Watch {
 }
 
 impl Watch {
-    /// Opens the baseline first and then the outputs, so that a missing baseline leaves nothing behind.
+    /// Opens what the arguments name.
     fn open(args: &SocketsArgs) -> Result<Self, Error> {
         Outputs::check(&args.output)?;
+        let open = || Outputs::open(&args.output, args.format, args.force, HostRecords::named);
+        let is_table = args.format == crate::args::Format::Table;
+        let alerts_are_shown = is_table && args.output.iter().any(|to| to == "-");
+        Ok(Watch { alerts_are_shown, ..Watch::new(args, open)? })
+    }
+
+    /// Opens the baseline first and then the outputs, so that a missing baseline leaves nothing behind.
+    fn new(args: &SocketsArgs, outputs: impl FnOnce() -> Result<Outputs, Error>) -> Result<Self, Error> {
         let rules = args.allow.clone();
         let alarm = match &args.baseline {
             Some(file) => {
@@ -62,9 +81,8 @@ impl Watch {
             None => Some(Alarm::new(Baseline::of_rules(rules, ephemeral_ports()), "allow")),
         };
         Ok(Watch {
-            outputs: Outputs::open(&args.output, args.format, args.force, HostRecords::named)?,
-            alerts_are_shown: args.format == crate::args::Format::Table
-                && args.output.iter().any(|to| to == "-"),
+            outputs: outputs()?,
+            alerts_are_shown: false,
             filter: args.which.filter(),
             alarm,
             alerts: 0,
@@ -91,7 +109,12 @@ impl Watch {
     }
 
     #[cfg(not(all(target_os = "linux", feature = "host")))]
-    fn machine(self, _: &SocketsArgs, _: &Stop) -> Result<usize, Error> {
+    fn machine(
+        self,
+        _: &SocketsArgs,
+        _: &Stop,
+        _: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<usize, Error> {
         Err(Error::Option("this build cannot see this machine's sockets, only saved ones (-r)".to_owned()))
     }
 

@@ -4,6 +4,7 @@
 #![cfg(all(target_os = "linux", feature = "live", feature = "host"))]
 
 // What the live tests need and these do not.
+mod beside;
 #[allow(dead_code)]
 #[path = "../live/cable.rs"]
 mod cable;

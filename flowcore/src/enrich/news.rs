@@ -27,10 +27,7 @@ impl IndexWriter {
             SocketNews::Closed { socket, at, now } => self.closed(&socket, at, now),
             SocketNews::EndUnseen { since, now } => self.end_unseen(since, now),
             SocketNews::Expire { now } => self.expire(now),
-            SocketNews::Ready
-            | SocketNews::Failed { .. }
-            | SocketNews::Addresses(_)
-            | SocketNews::Counted { .. } => {}
+            SocketNews::Addresses(_) | SocketNews::Counted { .. } => {}
         }
     }
 

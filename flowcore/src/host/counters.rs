@@ -1,9 +1,12 @@
 //! Counters that the machine keeps of its network: by protocol and by interface.
 
-use serde::{Serialize, Serializer};
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One of the machine's counter sets (record.md, "network_stats").
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum NetworkStats {
     /// Of a protocol.
@@ -13,17 +16,17 @@ pub enum NetworkStats {
 }
 
 /// The counters of a protocol since the machine, or its network namespace, was started.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ProtocolCounters {
     /// The kernel's word: `"Ip"`, `"Tcp"`, `"Udp6"`, `"TcpExt"` …
     pub protocol: String,
     /// Names and values in the kernel's order. A value below 0 means that there is none, and is left out.
-    #[serde(serialize_with = "as_map")]
+    #[serde(serialize_with = "as_map", deserialize_with = "of_map")]
     pub counters: Vec<(String, u64)>,
 }
 
 /// The counters of an interface since it was made.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct InterfaceCounters {
     /// Its name.
     pub interface: String,
@@ -49,6 +52,28 @@ pub struct InterfaceCounters {
 
 fn as_map<S: Serializer>(counters: &[(String, u64)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(counters.iter().map(|(name, value)| (name, value)))
+}
+
+fn of_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, u64)>, D::Error> {
+    struct InOrder;
+
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Vec<(String, u64)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("counters by name")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+            let mut counters = Vec::new();
+            while let Some(counter) = map.next_entry()? {
+                counters.push(counter);
+            }
+            Ok(counters)
+        }
+    }
+
+    deserializer.deserialize_map(InOrder)
 }
 
 #[cfg(test)]

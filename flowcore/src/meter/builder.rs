@@ -1,6 +1,7 @@
 //! What a meter is made of.
 
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::{Progress, Reopen, Watched};
@@ -8,6 +9,7 @@ use crate::decode::DecodeOptions;
 use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
 use crate::feature::FeatureOptions;
+use crate::record::HostNews;
 use crate::sink::Sink;
 use crate::table::TableOptions;
 
@@ -28,6 +30,7 @@ pub struct Meter {
     pub(super) table: TableOptions,
     pub(super) shards: usize,
     pub(super) sinks: Vec<NamedSink>,
+    pub(super) besides: Vec<Beside>,
     pub(super) stats_sink: Option<NamedSink>,
     pub(super) stats_interval: Option<Duration>,
     pub(super) attribution: Option<Attribution>,
@@ -37,6 +40,29 @@ pub struct Meter {
     pub(super) duration: Option<Duration>,
     pub(super) reopen: Reopen,
     pub(super) progress: Arc<Progress>,
+}
+
+/// Records of this machine that are written beside those of flows.
+pub struct Beside {
+    pub(super) news: Receiver<HostNews>,
+    pub(super) wanted: Box<dyn Send>,
+    pub(super) sinks: Vec<NamedSink>,
+}
+
+impl Beside {
+    /// Makes it of where the records come from. `wanted` is dropped when no more are, at the end of the meter, which then
+    /// takes what comes until all senders are gone.
+    ///
+    /// Records go to the sinks of flows that take them, unless there are sinks of their own.
+    pub fn new(news: Receiver<HostNews>, wanted: Box<dyn Send>) -> Self {
+        Beside { news, wanted, sinks: Vec::new() }
+    }
+
+    /// Adds a sink for these records alone; its counters stand under `name`.
+    pub fn sink(mut self, name: impl Into<String>, sink: Box<dyn Sink>) -> Self {
+        self.sinks.push(NamedSink { name: name.into(), sink });
+        self
+    }
 }
 
 /// A sink, and the name its counters stand under.
@@ -53,6 +79,7 @@ impl Meter {
             table: TableOptions::default(),
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             sinks: Vec::new(),
+            besides: Vec::new(),
             stats_sink: None,
             stats_interval: None,
             attribution: None,
@@ -100,6 +127,12 @@ impl MeterBuilder {
     /// Adds a sink that takes all flow records; its counters stand under `name`.
     pub fn sink(mut self, name: impl Into<String>, sink: Box<dyn Sink>) -> Self {
         self.0.sinks.push(NamedSink { name: name.into(), sink });
+        self
+    }
+
+    /// Writes records of this machine as well.
+    pub fn beside(mut self, beside: Beside) -> Self {
+        self.0.besides.push(beside);
         self
     }
 

@@ -24,7 +24,7 @@ use crate::record::StatsRecord;
 use crate::shard::{self, WhenFull};
 
 pub use crate::stop::Stop;
-pub use builder::{MOST_SHARDS, Meter, MeterBuilder};
+pub use builder::{Beside, MOST_SHARDS, Meter, MeterBuilder};
 use reader::Reader;
 pub use reader::wall_clock;
 pub use tap::PacketTap;
@@ -113,6 +113,7 @@ impl Meter {
         let (to_writer, from_reader) = std::sync::mpsc::channel();
         let writer = Writer {
             sinks: self.sinks,
+            besides: self.besides,
             stats: self.stats_sink,
             merge,
             attribution: self.attribution,
@@ -152,7 +153,7 @@ impl Meter {
         let elapsed = started.elapsed();
         match written {
             Ok(Ok(written)) => Summary {
-                false_identities: stats::false_identities(&written.stats),
+                false_identities: stats::false_identities(&written.stats, written.of_flows),
                 stats: written.stats,
                 damage: read.damage,
                 failure: written.failure.or(read.failure),

@@ -1,16 +1,17 @@
 //! The writer: merged records to the sinks, and the stats record.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
-use super::builder::NamedSink;
+use super::builder::{Beside, NamedSink};
 use super::reader::{ReaderReport, wall_clock};
 use super::stats;
 use super::{Progress, Reopen, Stop, Watched};
 use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
-use crate::record::{AttributionStats, Record, SinkStats, StatsRecord};
+use crate::record::{AttributionStats, HostNews, Record, SinkStats, StatsRecord};
 use crate::shard::{LAST_REPORT, Merge, Merged};
 use crate::sink::{Sink, SinkCounts};
 use crate::time::{TableTime, Timestamp};
@@ -18,6 +19,7 @@ use crate::time::{TableTime, Timestamp};
 /// The writing end of a meter.
 pub(super) struct Writer {
     pub(super) sinks: Vec<NamedSink>,
+    pub(super) besides: Vec<Beside>,
     pub(super) stats: Option<NamedSink>,
     pub(super) merge: Merge,
     pub(super) attribution: Option<Attribution>,
@@ -36,13 +38,32 @@ pub(super) struct Writer {
 /// How writing went.
 pub(super) struct Written {
     pub(super) stats: StatsRecord,
+    /// How many of the sinks take flows: the first.
+    pub(super) of_flows: usize,
     pub(super) failure: Option<Error>,
 }
 
-/// The sinks of flow records, with their counters.
+/// Records that come from beside the flows, and the sinks that they go to.
+struct HostRecords {
+    news: Receiver<HostNews>,
+    wanted: Box<dyn Send>,
+    sinks: Range<usize>,
+    is_own: bool,
+}
+
+impl HostRecords {
+    /// Returns what is there, as far as flows need not wait for it.
+    fn ready(&self) -> impl Iterator<Item = HostNews> {
+        self.news.try_iter().take(NEWS_PER_TURN)
+    }
+}
+
+/// All sinks of records, with their counters.
 struct Outputs {
-    /// A sink that has failed is taken away; its counters stay.
+    /// A sink that has failed is taken away; its counters stay. Those of flows are the first.
     sinks: Vec<Option<NamedSink>>,
+    /// How many take flows.
+    of_flows: usize,
     counts: Vec<SinkStats>,
     /// Where stats records go.
     stats: Option<NamedSink>,
@@ -53,7 +74,7 @@ struct Outputs {
 impl Writer {
     /// Writes until all shards have stopped, then ends the sinks.
     pub(super) fn run(mut self) -> Written {
-        let mut outputs = Outputs::new(self.sinks, self.stats, self.stop);
+        let (mut outputs, besides) = Outputs::new(self.sinks, self.besides, self.stats, self.stop);
         let mut clock = if self.is_live {
             Clock::OfDay(i64::MIN, Timestamp::MIN)
         } else {
@@ -72,16 +93,18 @@ impl Writer {
                     if clock.is_passed_by(record.due) {
                         outputs.advance(record.due.time);
                     }
-                    outputs.write(Record::Flow(record));
+                    outputs.write(0..outputs.of_flows, Record::Flow(record));
                     // Where records come so fast that there is never a pause.
                     if records.is_multiple_of(RECORDS_PER_TURN) {
+                        besides.iter().for_each(|beside| outputs.take(beside, beside.ready()));
                         outputs.turn(&mut clock, &self.reopen, self.flushes);
                     }
                 }
                 Merged::Pause => {
                     self.progress.records.store(records, Ordering::Relaxed);
+                    besides.iter().for_each(|beside| outputs.take(beside, beside.ready()));
                     if self.flushes {
-                        outputs.flush();
+                        outputs.flush(0..outputs.of_flows);
                     }
                     outputs.turn(&mut clock, &self.reopen, false);
                     if self.merge.has_panicked() {
@@ -106,6 +129,10 @@ impl Writer {
             }
         }
         self.progress.records.store(records, Ordering::Relaxed);
+        for mut beside in besides {
+            beside.wanted = Box::new(());
+            outputs.take(&beside, beside.news.iter());
+        }
         outputs.finish();
         stats.sinks = outputs.counts(true);
         stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
@@ -117,7 +144,7 @@ impl Writer {
         if self.merge.has_panicked() && outputs.failure.is_none() {
             outputs.failure = Some(Error::Internal("a shard's thread panicked".into()));
         }
-        Written { stats, failure: outputs.failure }
+        Written { stats, of_flows: outputs.of_flows, failure: outputs.failure }
     }
 }
 
@@ -146,19 +173,53 @@ impl Clock {
 }
 
 impl Outputs {
-    fn new(sinks: Vec<NamedSink>, stats: Option<NamedSink>, stop: Stop) -> Self {
+    fn new(
+        mut sinks: Vec<NamedSink>,
+        besides: Vec<Beside>,
+        stats: Option<NamedSink>,
+        stop: Stop,
+    ) -> (Self, Vec<HostRecords>) {
+        let of_flows = sinks.len();
+        let besides = besides.into_iter().map(|Beside { news, wanted, sinks: own }| {
+            let (is_own, first) = (!own.is_empty(), sinks.len());
+            sinks.extend(own);
+            let sinks = if is_own { first..sinks.len() } else { 0..of_flows };
+            HostRecords { news, wanted, sinks, is_own }
+        });
+        let besides = besides.collect();
         let counts = sinks.iter().map(|sink| SinkStats { to: sink.name.clone(), ..SinkStats::default() });
-        Outputs {
+        let outputs = Outputs {
             counts: counts.collect(),
             sinks: sinks.into_iter().map(Some).collect(),
+            of_flows,
             stats,
             failure: None,
             stop,
+        };
+        (outputs, besides)
+    }
+
+    /// Writes what came from beside the flows, wherever it is taken.
+    fn take(&mut self, beside: &HostRecords, news: impl Iterator<Item = HostNews>) {
+        for news in news {
+            match news.record() {
+                Some(record) => {
+                    for nth in beside.sinks.clone() {
+                        if self.sinks[nth].as_ref().is_some_and(|sink| sink.sink.takes(record)) {
+                            self.counts[nth].host_records += 1;
+                            self.write(nth..nth + 1, record);
+                        }
+                    }
+                }
+                // The sinks of flows are flushed in the pauses of those.
+                None if beside.is_own => self.flush(beside.sinks.clone()),
+                None => {}
+            }
         }
     }
 
-    fn write(&mut self, record: Record<'_>) {
-        for nth in 0..self.sinks.len() {
+    fn write(&mut self, sinks: Range<usize>, record: Record<'_>) {
+        for nth in sinks {
             let wrote = self.sinks[nth].as_mut().map(|sink| sink.sink.write(record));
             let counts = &mut self.counts[nth];
             counts.records += 1;
@@ -194,7 +255,7 @@ impl Outputs {
         let now = wall_clock();
         if flushes && now.as_nanos().abs_diff(flushed.as_nanos()) >= FLUSH_INTERVAL {
             *flushed = now;
-            self.flush();
+            self.flush(0..self.of_flows);
         }
         if now.parts().0 != *second {
             *second = now.parts().0;
@@ -206,8 +267,8 @@ impl Outputs {
         self.each(|sink| sink.advance(now));
     }
 
-    fn flush(&mut self) {
-        for nth in 0..self.sinks.len() {
+    fn flush(&mut self, sinks: Range<usize>) {
+        for nth in sinks {
             let flushed = self.sinks[nth].as_mut().map(|sink| sink.sink.flush());
             self.note_of(nth, flushed);
         }
@@ -302,6 +363,9 @@ fn attribution_stats(
     }
     Some(stats)
 }
+
+/// Records from beside the flows that are written before flows have their turn again.
+const NEWS_PER_TURN: usize = 16_384;
 
 /// Records between two looks at the clock where none but these come.
 const RECORDS_PER_TURN: u64 = 256;

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::members::{Described, Members, serialize_described};
 use super::socket::SocketRecord;
 use crate::field::{Printable, Scalar};
 use crate::time::Timestamp;
 
 /// Which expectation was not met (record.md, type "alert").
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// A listener that is neither known nor allowed.
     UnexpectedListener,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::members::{Described, Members, Row, serialize_described, text};
 use crate::field::Scalar;
 use crate::host::Process;
@@ -30,15 +32,19 @@ pub struct NetworkEvent {
 }
 
 /// What happened to a connection.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum EventKind {
     /// The handshake of an outgoing connection is complete.
+    #[serde(rename = "TcpConnectionEstablish")]
     Establish,
     /// The handshake of an incoming connection is complete.
+    #[serde(rename = "TcpConnectionAccept")]
     Accept,
     /// It is closed, or was reset.
+    #[serde(rename = "TcpConnectionClose")]
     Close,
     /// It was refused, or nobody answered.
+    #[serde(rename = "TcpConnectionFailed")]
     Failed,
 }
 
@@ -55,7 +61,8 @@ impl EventKind {
 }
 
 /// How an event was noticed.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EventSource {
     /// By its packets.
     Packet,

@@ -4,6 +4,7 @@
 mod alert;
 mod column;
 mod event;
+mod host;
 mod members;
 mod network;
 mod news;
@@ -28,9 +29,10 @@ use crate::time::{TableTime, Timestamp};
 pub use alert::{AlertRecord, Rule};
 pub use column::{Column, Value};
 pub use event::{EventKind, EventSource, NetworkEvent};
+pub use host::HostNews;
 pub use members::{Described, Members, Row};
 pub use network::{NetworkStatsRecord, RouteRecord};
-pub use news::SocketNews;
+pub use news::{SocketNews, Start};
 pub use only::Only;
 pub use process::{
     Match, Owners, ProcessChange, ProcessObject, ProcessObjects, ProcessRecord, Unattributed, Who,
@@ -280,6 +282,9 @@ pub struct SinkStats {
     pub to: String,
     /// Records given to it.
     pub records: u64,
+    /// Of these, records of this machine: sockets, processes, events and the like.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub host_records: u64,
     /// Records written.
     pub written: u64,
     /// Records that its filter did not let through.

@@ -9,12 +9,10 @@ use crate::error::Reason;
 use crate::host::{Owner, Query, Socket};
 use crate::time::Timestamp;
 
-/// What changes an index of sockets, in the order in which it happened, and what else belongs to it.
-///
-/// All times are those of the process that looks sockets up. It stays between two processes of one program: no output.
+/// The first thing that a process says to the one that has started it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum SocketNews {
-    /// Sockets are looked up from now on.
+pub enum Start {
+    /// All that it needs is open, and what it does not need is given up.
     Ready,
     /// Nothing will come.
     Failed {
@@ -23,6 +21,13 @@ pub enum SocketNews {
         /// How to get the permission, where that is what is missing.
         hint: Option<String>,
     },
+}
+
+/// What changes an index of sockets, in the order in which it happened, and what else belongs to it.
+///
+/// All times are those of the process that looks sockets up. It stays between two processes of one program: no output.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SocketNews {
     /// The machine's addresses are these.
     Addresses(Vec<IpAddr>),
     /// What was counted until now.
@@ -104,16 +109,22 @@ pub enum SocketNews {
     },
 }
 
-mod word {
+/// A word of records, as it stands there.
+pub(super) mod word {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(is: &SightedAs, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(is.name())
+    pub(in crate::record) fn serialize<R: Reason, S: Serializer>(
+        word: &R,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(word.name())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SightedAs, D::Error> {
+    pub(in crate::record) fn deserialize<'de, R: Reason, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<R, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let found = SightedAs::ALL.iter().find(|is| is.name() == text);
-        found.copied().ok_or_else(|| serde::de::Error::custom(format!("no match: {text}")))
+        let found = R::ALL.iter().find(|word| word.name() == text);
+        found.copied().ok_or_else(|| serde::de::Error::custom(format!("no such word: {text}")))
     }
 }

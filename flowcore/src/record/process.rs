@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Value;
 use super::members::{Described, Members, Row, serialize_described, text};
 use crate::error::{Reason, reasons};
@@ -66,7 +68,7 @@ pub struct ProcessObject {
 }
 
 /// A process, or what is known in its place.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Who {
     /// The process.
     Process(Arc<Process>),
@@ -216,7 +218,8 @@ pub struct ProcessRecord {
 }
 
 /// What happened to a process that owns sockets.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ProcessChange {
     /// It owned a socket in the first snapshot.
     Present,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::members::{Described, Members, Row, nonzero, serialize_described, text};
 use super::process::{Match, ProcessObject};
 use crate::field::Scalar;
@@ -26,7 +28,8 @@ pub struct SocketRecord {
 }
 
 /// What happened to a socket from one snapshot to the next.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
     /// It is there; nothing was compared.
     Present,

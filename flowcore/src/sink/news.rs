@@ -1,10 +1,15 @@
-//! News of sockets from one process to another: one JSON object a line, through a pipe.
+//! News of this machine from one process to another: one JSON object a line, through a pipe.
 
 use std::io::{self, BufRead, BufWriter, Write};
 
-use crate::record::SocketNews;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-/// Writes news; they go off at once, but those of a snapshot, which go off together.
+use super::Sink;
+use crate::error::Error;
+use crate::record::{HostNews, Record};
+
+/// Writes news of any kind.
 pub struct NewsWriter<W: Write>(BufWriter<W>);
 
 impl<W: Write> NewsWriter<W> {
@@ -13,22 +18,48 @@ impl<W: Write> NewsWriter<W> {
         NewsWriter(BufWriter::with_capacity(BUFFER, to))
     }
 
-    /// Writes a piece of news.
+    /// Writes a piece of news; it may wait for the next [`flush`](Self::flush).
     ///
     /// # Errors
     /// When nobody reads any more.
-    pub fn write(&mut self, news: &SocketNews) -> io::Result<()> {
+    pub fn write(&mut self, news: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.0, news)?;
-        self.0.write_all(b"\n")?;
-        if matches!(news, SocketNews::Seen { .. }) { Ok(()) } else { self.0.flush() }
+        self.0.write_all(b"\n")
+    }
+
+    /// Sends off what was written.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Tells the records of this machine as [`HostNews`]; each flush says that they are complete.
+impl<W: Write + Send> Sink for NewsWriter<W> {
+    fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
+        HostNews::of(record).map_or(Ok(()), |news| NewsWriter::write(self, &news)).map_err(failed)
+    }
+
+    fn takes(&self, record: Record<'_>) -> bool {
+        !matches!(record, Record::Flow(_) | Record::Stats(_))
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        NewsWriter::write(self, &HostNews::Complete).and_then(|()| NewsWriter::flush(self)).map_err(failed)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Sink::flush(self)
     }
 }
 
 /// Reads the next piece of news; none at the end.
 ///
 /// # Errors
-/// When the pipe breaks, and for what is no news.
-pub fn read_news(from: &mut impl BufRead) -> io::Result<Option<SocketNews>> {
+/// When the pipe breaks, and for what is no such news.
+pub fn read_news<N: DeserializeOwned>(from: &mut impl BufRead) -> io::Result<Option<N>> {
     let mut line = Vec::new();
     from.read_until(b'\n', &mut line)?;
     if line.is_empty() {
@@ -37,14 +68,24 @@ pub fn read_news(from: &mut impl BufRead) -> io::Result<Option<SocketNews>> {
     serde_json::from_slice(&line).map(Some).map_err(io::Error::from)
 }
 
+fn failed(source: io::Error) -> Error {
+    Error::Output { name: "a pipe".to_owned(), source }
+}
+
 const BUFFER: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample_host;
     use super::*;
+    use crate::host::counters::{InterfaceCounters, NetworkStats, ProtocolCounters};
+    use crate::host::route::{Route, RouteKind};
     use crate::host::{Owner, Query, Socket, SocketKind, SocketState};
     use crate::key::{Endpoint, Proto};
-    use crate::record::SightedAs;
+    use crate::record::{
+        AlertRecord, NetworkStatsRecord, ProcessChange, ProcessRecord, RouteRecord, Rule, SightedAs,
+        SocketNews, Start,
+    };
     use crate::time::Timestamp;
 
     fn all() -> Vec<SocketNews> {
@@ -67,8 +108,6 @@ mod tests {
         let now = Timestamp::from_nanos(1_700_000_000_000_000_002);
         let owner = Some(Owner::UidOnly { uid: 5, container_id: Some("\u{1}é\n".into()) });
         vec![
-            SocketNews::Ready,
-            SocketNews::Failed { what: "x".into(), hint: None },
             SocketNews::Addresses(vec![local.addr, remote.addr]),
             SocketNews::Counted { lookups: 1, dropped: 2, lost: 3, failed: 4 },
             SocketNews::Seen { socket: socket.clone(), now, owner: owner.clone() },
@@ -88,23 +127,87 @@ mod tests {
         ]
     }
 
-    #[test]
-    fn news_come_back() {
+    /// Writes and reads them.
+    fn there_and_back<N: Serialize + DeserializeOwned>(all: &[N]) -> Vec<N> {
         let mut writer = NewsWriter::new(Vec::new());
-        all().iter().for_each(|news| writer.write(news).unwrap());
+        all.iter().for_each(|news| writer.write(news).unwrap());
+        writer.flush().unwrap();
         let bytes = writer.0.into_inner().unwrap();
         let mut from = bytes.as_slice();
-        let mut read = Vec::new();
-        while let Some(news) = read_news(&mut from).unwrap() {
-            read.push(news);
-        }
-        assert_eq!(read, all());
+        std::iter::from_fn(|| read_news(&mut from).unwrap()).collect()
+    }
+
+    #[test]
+    fn news_come_back() {
+        assert_eq!(there_and_back(&all()), all());
+        let start = [Start::Ready, Start::Failed { what: "x\n".into(), hint: None }];
+        assert_eq!(there_and_back(&start), start);
+    }
+
+    #[test]
+    fn records_of_this_machine_come_back() {
+        let sockets = sample_host::snapshot();
+        let change = ProcessChange::Gone;
+        let process = ProcessRecord {
+            timestamp: sample_host::time(),
+            change,
+            process: sample_host::process(7, "/usr/bin/nc", &["nc", "\u{7f}"]),
+        };
+        let alert = AlertRecord {
+            timestamp: sample_host::time(),
+            rule: Rule::GoneListener,
+            compared_with: "before.csv".to_owned(),
+            message: "Gone.".to_owned(),
+            socket: sockets[1].clone(),
+        };
+        let (event, tables) = (sample_host::event(), tables());
+        let mut records: Vec<Record<'_>> = sockets.iter().map(Record::Socket).collect();
+        records.extend([Record::Process(&process), Record::Alert(&alert), Record::Event(&event)]);
+        records.extend(tables.iter().filter_map(HostNews::record));
+        let all: Vec<HostNews> = records.iter().copied().filter_map(HostNews::of).collect();
+        assert_eq!(all.len(), records.len());
+        let read = there_and_back(&all);
+        assert_eq!(read, all);
+
+        let mut writer = NewsWriter::new(Vec::new());
+        records.into_iter().for_each(|record| Sink::write(&mut writer, record).unwrap());
+        writer.finish().unwrap();
+        let bytes = writer.0.into_inner().unwrap();
+        let mut from = bytes.as_slice();
+        let told: Vec<HostNews> = std::iter::from_fn(|| read_news(&mut from).unwrap()).collect();
+        assert_eq!(told.split_last(), Some((&HostNews::Complete, all.as_slice())));
+    }
+
+    fn tables() -> [HostNews; 3] {
+        let timestamp = sample_host::time();
+        let counters = ProtocolCounters {
+            protocol: "Tcp".into(),
+            counters: vec![("OutSegs".into(), u64::MAX), ("InSegs".into(), 0)],
+        };
+        let interface = InterfaceCounters { interface: "lo".into(), sent_bytes: 7, ..Default::default() };
+        let stats = |stats| HostNews::NetworkStats(NetworkStatsRecord { timestamp, stats });
+        let route = Route {
+            destination: "2001:db8::".parse().unwrap(),
+            prefix_length: 32,
+            gateway: None,
+            interface: Some("eth0".into()),
+            source: Some([192, 0, 2, 1].into()),
+            metric: 1024,
+            table: 254,
+            kind: RouteKind::Blackhole,
+            protocol: 3,
+        };
+        [
+            stats(NetworkStats::Protocol(counters)),
+            stats(NetworkStats::Interface(interface)),
+            HostNews::Route(RouteRecord { timestamp, route }),
+        ]
     }
 
     #[test]
     fn a_line_that_is_cut_is_an_error() {
         for text in ["{", "{}\n", "\n", "\"Read\"\n"] {
-            assert!(read_news(&mut text.as_bytes()).is_err(), "{text}");
+            assert!(read_news::<SocketNews>(&mut text.as_bytes()).is_err(), "{text}");
         }
     }
 }

@@ -133,10 +133,16 @@ impl Output {
     /// What is appended until the next call is either whole lines or taken back by the caller.
     #[inline]
     pub(super) fn room(&mut self) -> Result<&mut Vec<u8>, Error> {
+        self.room_for(1)
+    }
+
+    /// The same for several records that are written together.
+    #[inline]
+    pub(super) fn room_for(&mut self, records: u64) -> Result<&mut Vec<u8>, Error> {
         if self.lines.len() >= self.portion {
             self.send()?;
         }
-        self.waiting += 1;
+        self.waiting += records;
         Ok(&mut self.lines)
     }
 

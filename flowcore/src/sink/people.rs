@@ -28,6 +28,8 @@ pub(super) struct People {
     network: Network,
     warnings: Vec<String>,
     events: Grid,
+    /// How many records wait to be shown.
+    waiting: u64,
     /// Something was written.
     begun: bool,
 }
@@ -45,18 +47,19 @@ impl People {
             .text("USER", 8);
         let (sockets, processes, warnings) = (Vec::new(), Vec::new(), Vec::new());
         let network = Network::new();
-        People { output, records, sockets, processes, network, warnings, events, begun: false }
+        People { output, records, sockets, processes, network, warnings, events, waiting: 0, begun: false }
     }
 
     /// Returns the time of what waits to be shown.
-    fn waiting(&self) -> Option<Timestamp> {
+    fn time_waiting(&self) -> Option<Timestamp> {
         let socket = self.sockets.last().map(|socket| socket.timestamp);
         socket.or(self.processes.last().map(|process| process.timestamp))
     }
 
     /// Shows what waits.
     fn show(&mut self) -> Result<(), Error> {
-        let out = self.output.room()?;
+        let out = self.output.room_for(self.waiting)?;
+        self.waiting = 0;
         if !self.events.is_empty() {
             self.events.write(out, !self.begun);
             self.begun = true;
@@ -106,11 +109,12 @@ impl Sink for People {
             Record::Process(process) => Some(process.timestamp),
             _ => None,
         };
-        if let (Some(time), Some(waiting)) = (time, self.waiting())
+        if let (Some(time), Some(waiting)) = (time, self.time_waiting())
             && time != waiting
         {
             self.show()?;
         }
+        self.waiting += 1;
         match record {
             Record::Socket(socket) => self.sockets.push(socket.clone()),
             Record::Process(process) => self.processes.push(process.clone()),

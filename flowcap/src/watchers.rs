@@ -1,0 +1,185 @@
+//! Sockets and events beside a capture: `[sockets]` and `[events]` of a configuration.
+//!
+//! What watches is a process of its own, as the one for lookups is: it may look into all others, reads no more of a
+//! packet than its headers, and writes nothing but what it tells the main process, whose outputs take it.
+
+use std::ffi::OsString;
+use std::io::BufReader;
+use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use clap::{Args, Subcommand};
+use flowcore::Error;
+use flowcore::meter::{Beside, Stop};
+use flowcore::record::{HostNews, Start};
+use flowcore::sink::read_news;
+
+use crate::confine::Confinement;
+use crate::events::EventsArgs;
+use crate::outputs::Outputs;
+use crate::plan::Watch;
+use crate::run::{exit, say, unreadable};
+use crate::sandbox::{Mode, Role};
+use crate::sockets::SocketsArgs;
+use crate::{beside, events, log, sockets};
+
+/// Watches for another process; no subcommand for people.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WatchArgs {
+    #[arg(long)]
+    user: Option<String>,
+    #[arg(long, value_enum)]
+    sandbox: Mode,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum What {
+    Sockets(SocketsArgs),
+    Events(EventsArgs),
+}
+
+/// The processes that watch.
+#[derive(Default)]
+pub(crate) struct Watchers(Vec<Watching>);
+
+struct Watching {
+    what: Watch,
+    child: Child,
+    /// Until the thread has started.
+    waiting: Option<(BufReader<ChildStdout>, SyncSender<HostNews>)>,
+    thread: Option<JoinHandle<()>>,
+    /// Requested when no more is wanted.
+    over: Stop,
+}
+
+/// What keeps a process at work.
+struct Wanted {
+    over: Stop,
+    _input: Option<ChildStdin>,
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.over.request();
+    }
+}
+
+impl Watchers {
+    /// Starts a process that watches as the arguments say, and returns where its records come from.
+    pub(crate) fn open(
+        &mut self,
+        what: Watch,
+        arguments: &[OsString],
+        quiet: bool,
+        confinement: &Confinement,
+    ) -> Result<Beside, Error> {
+        let failed = unreadable(process(what));
+        let mut command = beside::command("watch", confinement).map_err(&failed)?;
+        command.arg(what.word()).args(arguments).args(quiet.then_some("--quiet"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(&failed)?;
+        let Some(from) = child.stdout.take() else {
+            return Err(Error::Internal("a process without output".into()));
+        };
+        let over = Stop::new();
+        let wanted = Wanted { over: over.clone(), _input: child.stdin.take() };
+        let mut from = BufReader::new(from);
+        beside::started(&mut from, process(what))?;
+        let (to_meter, news) = sync_channel(WAITING);
+        let waiting = Some((from, to_meter));
+        self.0.push(Watching { what, child, waiting, thread: None, over });
+        Ok(Beside::new(news, Box::new(wanted)))
+    }
+
+    /// Begins to take in what they say; these are threads that have to be inside the sandbox.
+    pub(crate) fn start(&mut self) -> std::io::Result<()> {
+        for Watching { what, waiting, thread, over, .. } in &mut self.0 {
+            let (Some((from, to_meter)), what, over) = (waiting.take(), *what, over.clone()) else {
+                continue;
+            };
+            let take_in = move || {
+                let ended = take_in(from, &to_meter);
+                if !over.is_requested() {
+                    let why = ended.err().map(|error| format!(": {error}")).unwrap_or_default();
+                    log::write(log::Level::Error, &format!("{} has ended{why}", process(what)));
+                }
+            };
+            *thread = Some(thread::Builder::new().name("watching".into()).spawn(take_in)?);
+        }
+        Ok(())
+    }
+
+    /// Waits for their ends, once the meter wants no more of them.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for Watching { what, mut child, thread, .. } in self.0 {
+            let broke = thread.is_some_and(|thread| thread.join().is_err());
+            let ended = child.wait().map_err(unreadable(process(what)))?;
+            if broke || !ended.success() {
+                outcome = Err(Error::Internal(format!("{}: {ended}", process(what))));
+            }
+        }
+        outcome
+    }
+}
+
+fn take_in(mut from: BufReader<ChildStdout>, to_meter: &SyncSender<HostNews>) -> std::io::Result<()> {
+    while let Some(news) = read_news(&mut from)? {
+        if to_meter.send(news).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Watches until standard input ends.
+pub(crate) fn serve(args: &WatchArgs) -> ExitCode {
+    let mut has_started = false;
+    match args.serve(&mut has_started) {
+        Err(error) if error.is_closed_pipe() => exit::DONE.into(),
+        Err(error) if has_started => {
+            say(&format!("flowcap: {error}"));
+            exit::INTERNAL.into()
+        }
+        Err(error) => {
+            let told = beside::to_parent().is_ok_and(|mut parent| {
+                parent.write(&beside::failure(error)).and_then(|()| parent.flush()).is_ok()
+            });
+            if told { exit::DONE.into() } else { exit::INTERNAL.into() }
+        }
+        Ok(()) => exit::DONE.into(),
+    }
+}
+
+impl WatchArgs {
+    fn serve(&self, has_started: &mut bool) -> Result<(), Error> {
+        beside::leave_signals()?;
+        let (stop, mut parent) = (Stop::new(), beside::to_parent()?);
+        let confinement =
+            Confinement::of_role(Role::Lookups, Vec::new(), self.user.as_deref(), self.sandbox)?;
+        let stopping = stop.clone();
+        let enter = || {
+            confinement.enter().map_err(|refusal| Error::Option(refusal.to_string()))?;
+            beside::when_input_ends(move || stopping.request())?;
+            *has_started = true;
+            parent.write(&Start::Ready).and_then(|()| parent.flush()).map_err(unreadable("standard output"))
+        };
+        let outputs = Outputs::of(Box::new(beside::to_parent()?));
+        match &self.what {
+            What::Sockets(args) => sockets::watch(args, outputs, &stop, enter),
+            What::Events(args) => events::follow(args, outputs, &stop, enter),
+        }
+    }
+}
+
+fn process(what: Watch) -> &'static str {
+    match what {
+        Watch::Sockets => "the process that watches sockets",
+        Watch::Events => "the process that follows events",
+    }
+}
+
+/// Records that wait for the meter; it looks for them four times a second at least.
+const WAITING: usize = 16_384;
