@@ -3,7 +3,7 @@ use std::io::Write;
 
 use super::*;
 use crate::log::Level;
-use crate::plan::{Input, MeterPlan, Plan, Refusal};
+use crate::plan::{Input, MeterPlan, Plan, Refusal, Watch};
 use crate::sandbox::Mode;
 
 /// A configuration file, and flags beside it.

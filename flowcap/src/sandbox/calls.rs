@@ -91,6 +91,10 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
             }
         }
         Role::Lookups => {
+            // Without Landlock it sees all files: it writes none, and no process's memory either.
+            only(libc::SYS_openat, vec![all([reading(2)?])?]);
+            #[cfg(target_arch = "x86_64")]
+            only(libc::SYS_open, vec![all([reading(1)?])?]);
             only(libc::SYS_ioctl, any(1, &[TERMINAL.as_slice(), &INTERFACE].concat())?);
             let mut sockets = packet_sockets()?;
             for protocol in [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG, libc::NETLINK_RDMA] {
@@ -102,6 +106,11 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
             only(libc::SYS_sendto, Vec::new());
             only(libc::SYS_recvmsg, Vec::new());
         }
+    }
+    if role != Role::Lookups {
+        calls.extend(FILES.iter().map(|&call| (call, Vec::new())));
+        #[cfg(target_arch = "x86_64")]
+        calls.extend(X86_FILES.iter().map(|&call| (call, Vec::new())));
     }
     if role != Role::Replay {
         calls.extend(SOCKETS.iter().map(|&call| (call, Vec::new())));
@@ -137,6 +146,12 @@ fn netlink(protocol: i32) -> Result<SeccompRule, String> {
     all([family, equal(2, u64::from(protocol.unsigned_abs()))?])
 }
 
+/// The flags of a file that is opened, at an argument: it is only read.
+fn reading(argument: u8) -> Result<SeccompCondition, String> {
+    let writing = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
+    masked(argument, u64::from(writing.unsigned_abs()), u64::from(libc::O_RDONLY.unsigned_abs()))
+}
+
 /// Makes a rule for each value that an argument may have.
 fn any(argument: u8, values: &[i64]) -> Result<Vec<SeccompRule>, String> {
     values.iter().map(|&value| all([equal(argument, value.cast_unsigned())?])).collect()
@@ -168,7 +183,7 @@ fn condition(
     SeccompCondition::new(argument, len, op, value).map_err(|error| format!("seccomp: {error}"))
 }
 
-/// What every process needs: memory, threads, time, open files, and files beneath the folders that Landlock allows.
+/// What every process needs: memory, threads, time, open files, and files that are read.
 const EVERYWHERE: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_clock_gettime,
@@ -182,12 +197,8 @@ const EVERYWHERE: &[c_long] = &[
     libc::SYS_exit_group,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
-    libc::SYS_fallocate,
-    libc::SYS_fdatasync,
     libc::SYS_flock,
     libc::SYS_fstat,
-    libc::SYS_fsync,
-    libc::SYS_ftruncate,
     libc::SYS_futex,
     libc::SYS_getcpu,
     libc::SYS_getdents64,
@@ -202,7 +213,6 @@ const EVERYWHERE: &[c_long] = &[
     libc::SYS_lseek,
     libc::SYS_madvise,
     libc::SYS_membarrier,
-    libc::SYS_mkdirat,
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_nanosleep,
@@ -210,13 +220,10 @@ const EVERYWHERE: &[c_long] = &[
     libc::SYS_openat,
     libc::SYS_ppoll,
     libc::SYS_pread64,
-    libc::SYS_pwrite64,
     libc::SYS_read,
     libc::SYS_readlinkat,
     libc::SYS_readv,
     libc::SYS_recvfrom,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
     libc::SYS_restart_syscall,
     libc::SYS_rseq,
     libc::SYS_rt_sigaction,
@@ -229,8 +236,6 @@ const EVERYWHERE: &[c_long] = &[
     libc::SYS_statx,
     libc::SYS_sysinfo,
     libc::SYS_uname,
-    libc::SYS_unlinkat,
-    libc::SYS_utimensat,
     libc::SYS_wait4,
     libc::SYS_write,
     libc::SYS_writev,
@@ -243,16 +248,30 @@ const X86: &[c_long] = &[
     libc::SYS_epoll_wait,
     libc::SYS_gettimeofday,
     libc::SYS_lstat,
-    libc::SYS_mkdir,
     libc::SYS_open,
     libc::SYS_poll,
     libc::SYS_readlink,
-    libc::SYS_rename,
-    libc::SYS_rmdir,
     libc::SYS_stat,
     libc::SYS_time,
-    libc::SYS_unlink,
 ];
+
+/// What files are made, written and deleted with, beneath the folders that Landlock allows.
+const FILES: &[c_long] = &[
+    libc::SYS_fallocate,
+    libc::SYS_fdatasync,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_mkdirat,
+    libc::SYS_pwrite64,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+];
+
+/// The same under the names that only older architectures have.
+#[cfg(target_arch = "x86_64")]
+const X86_FILES: &[c_long] = &[libc::SYS_mkdir, libc::SYS_rename, libc::SYS_rmdir, libc::SYS_unlink];
 
 /// What is done with the sockets that may be opened.
 const SOCKETS: &[c_long] =

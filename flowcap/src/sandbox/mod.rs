@@ -183,6 +183,12 @@ pub(crate) fn as_user<T>(_: Option<&User>, work: impl FnOnce() -> T) -> Result<T
 /// [`Refusal`] if the user cannot be changed or capabilities stay.
 #[cfg(target_os = "linux")]
 pub(crate) fn give_up(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
+    leave(profile, mode, false)
+}
+
+/// The same; the right to write everywhere may be kept.
+#[cfg(target_os = "linux")]
+fn leave(profile: &Profile, mode: Mode, writes_everywhere: bool) -> Result<State, Refusal> {
     let mut state = State::default();
     if mode != Mode::Off {
         privileges::no_core_dumps()?;
@@ -192,7 +198,7 @@ pub(crate) fn give_up(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
         state.user = Some(user.name.clone());
     }
     if mode != Mode::Off {
-        state.capabilities = privileges::keep_only(profile.role)?;
+        state.capabilities = privileges::keep_only(profile.role, writes_everywhere)?;
         privileges::no_new_privileges()?;
         // A change of user makes a process dumpable on systems that are set up so.
         privileges::no_core_dumps()?;
@@ -213,7 +219,12 @@ pub(crate) fn give_up(_: &Profile, _: Mode) -> Result<State, Refusal> {
 /// [`Mode::Require`].
 #[cfg(target_os = "linux")]
 pub(crate) fn enter(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
-    let mut state = give_up(profile, mode)?;
+    // Where root writes into the folder of somebody else, Landlock keeps it to that folder.
+    let writes = matches!(profile.role, Role::Replay | Role::Capture);
+    let is_confined = writes && mode != Mode::Off && profile.user.is_none() && privileges::is_root();
+    let of_others =
+        is_confined && privileges::are_of_others(profile.folders.iter().map(|folder| folder.path.as_path()))?;
+    let mut state = leave(profile, mode, of_others)?;
     if mode == Mode::Off {
         return Ok(state);
     }
@@ -229,7 +240,10 @@ pub(crate) fn enter(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
     if profile.role != Role::Lookups {
         match files::restrict(profile) {
             Ok(abi) => state.landlock = Some(abi),
-            Err(why) => state.missing.push(why),
+            Err(why) => {
+                state.missing.push(why);
+                state.capabilities = privileges::keep_only(profile.role, false)?;
+            }
         }
     }
     match calls::restrict(profile.role) {

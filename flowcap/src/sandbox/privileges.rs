@@ -75,13 +75,26 @@ pub(super) fn for_a_while<T>(user: &User, work: impl FnOnce() -> T) -> Result<T,
     Ok(done)
 }
 
-/// Drops all capabilities that the role does not need, reads back what is left, and tries whether root can be had
-/// again; returns the names of what was kept.
-pub(super) fn keep_only(role: Role) -> Result<Vec<String>, Refusal> {
+/// Tells whether root needs its right to write everywhere for one of these folders, which belong to others.
+pub(super) fn are_of_others<'a>(mut folders: impl Iterator<Item = &'a Path>) -> Result<bool, Refusal> {
+    let check = |error| failed("trying folders without capabilities", error);
+    let before = capabilities(None).map_err(check)?;
+    let everywhere = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    let without = CapabilitySets { effective: before.effective - everywhere, ..before };
+    set_capabilities(None, without).map_err(check)?;
+    let found = folders.any(|folder| !is_writable(folder));
+    set_capabilities(None, before).map_err(check)?;
+    Ok(found)
+}
+
+/// Drops all capabilities that the role does not need, but for the right to write everywhere if that is kept, reads
+/// back what is left, and tries whether root can be had again; returns the names of what was kept.
+pub(super) fn keep_only(role: Role, writes_everywhere: bool) -> Result<Vec<String>, Refusal> {
     let what = "dropping capabilities";
     let check = |error| failed(what, error);
     let before = capabilities(None).map_err(check)?;
-    let keep = before.permitted & needed(role);
+    let more = if writes_everywhere { CapabilitySet::DAC_OVERRIDE } else { CapabilitySet::empty() };
+    let keep = before.permitted & (needed(role) | more);
     if before.effective.contains(CapabilitySet::SETPCAP) {
         // What is in the bounding set could come back by running a program; that is forbidden anyway.
         for number in (0..u64::BITS).filter(|&number| keep.bits() & 1 << number == 0) {
@@ -112,12 +125,16 @@ pub(super) fn no_new_privileges() -> Result<(), Refusal> {
 
 /// Asks, with what is left, whether files can be created in a folder: it would fail in the end otherwise.
 pub(super) fn must_be_writable(folder: &Path, user: Option<&User>) -> Result<(), Refusal> {
-    let wanted = Access::WRITE_OK | Access::EXEC_OK;
-    accessat(CWD, folder, wanted, AtFlags::EACCESS).map_err(|_| {
-        let who = user.map_or_else(|| "a process without capabilities".to_owned(), |user| user.name.clone());
-        let what = format!("{}: {who} cannot create files there", folder.display());
-        refused(&what, "-Z USER names its owner, --sandbox off keeps all capabilities")
-    })
+    if is_writable(folder) {
+        return Ok(());
+    }
+    let who = user.map_or_else(|| "a process without capabilities".to_owned(), |user| user.name.clone());
+    let what = format!("{}: {who} cannot create files there", folder.display());
+    Err(refused(&what, "-Z USER names its owner, --sandbox off keeps all capabilities"))
+}
+
+fn is_writable(folder: &Path) -> bool {
+    accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
 fn needed(role: Role) -> CapabilitySet {
@@ -137,8 +154,9 @@ fn refused(what: &str, hint: &str) -> Refusal {
 }
 
 /// What can be kept, as it is called.
-const NAMES: [(CapabilitySet, &str); 3] = [
+const NAMES: [(CapabilitySet, &str); 4] = [
     (CapabilitySet::NET_RAW, "cap_net_raw"),
     (CapabilitySet::SYS_PTRACE, "cap_sys_ptrace"),
     (CapabilitySet::DAC_READ_SEARCH, "cap_dac_read_search"),
+    (CapabilitySet::DAC_OVERRIDE, "cap_dac_override"),
 ];

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::cable::{skip, testdata, text};
-use crate::{can_be_had, flowcap};
+use crate::{can_be_had, flowcap, is_root};
 
 #[test]
 fn every_capture_gives_the_same_bytes() {
@@ -59,6 +59,32 @@ fn all_outputs_filters_and_inputs_work() {
         assert!(fs::metadata(name).is_ok_and(|file| file.len() > 0), "{name}");
     }
     assert_eq!(fs::read(&names[0]).expect("a file"), output.stdout);
+}
+
+#[test]
+fn root_writes_into_the_folder_of_somebody_else() {
+    if !can_be_had() || !is_root() {
+        return;
+    }
+    let (folder, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    for (path, owner) in [(folder.path(), 0), (home.path(), 65_534)] {
+        std::os::unix::fs::chown(path, Some(owner), Some(owner)).expect("root may");
+    }
+    let http = testdata().join("captures/http.pcap");
+    let replay = |folder: &Path, more: &[&str]| {
+        let outputs = ["a.jsonl.zst", "b-%H.jsonl"].map(|name| text(&folder.join(name)).to_owned());
+        let line = [&["-r", text(&http), "--force", "-o", &outputs[0], "-o", &outputs[1]], more].concat();
+        let output = flowcap(&line);
+        let whole = fs::metadata(&outputs[0]).is_ok_and(|file| file.len() > 0);
+        (output.status.code(), whole, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, whole, said) = replay(folder.path(), &[]);
+    assert!(code == Some(0) && whole && said.contains("capabilities: none\n"), "{said}");
+    let (code, whole, said) = replay(home.path(), &[]);
+    assert!(code == Some(0) && whole && said.contains("capabilities: cap_dac_override\n"), "{said}");
+    // Another user has no such right.
+    let (code, _, said) = replay(folder.path(), &["-Z", "nobody"]);
+    assert!(code == Some(77) && said.contains("nobody cannot create files there"), "{said}");
 }
 
 #[test]

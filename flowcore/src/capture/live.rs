@@ -237,6 +237,11 @@ impl Handle {
             .precision(Precision::Nano)
             .open()
             .map_err(|error| refusal(name, &error))?;
+        // Programs that are started later have no business with it; libpcap leaves it open for them.
+        #[cfg(unix)]
+        if let Ok(flags) = rustix::io::fcntl_getfd(&capture) {
+            let _ = rustix::io::fcntl_setfd(&capture, flags | rustix::io::FdFlags::CLOEXEC);
+        }
         // Cooked frames of version 2 tell the interface; where libpcap has only version 1, that one serves.
         let cooked = Linktype::LINUX_SLL2;
         if name == ANY && capture.list_datalinks().is_ok_and(|links| links.contains(&cooked)) {
