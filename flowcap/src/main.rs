@@ -62,7 +62,9 @@ fn main() -> ExitCode {
         (Ok(Plan::Meter(plan)), file) if is_check => {
             conf::check(file.as_deref(), &settings, &plan, shippers::check)
         }
-        (Ok(Plan::Meter(plan)), _) => run::meter(*plan),
+        (Ok(Plan::Meter(plan)), file) => {
+            run::meter(*plan, if file.is_some() { run::exit::CONFIG } else { run::exit::USAGE })
+        }
         (Ok(Plan::Sockets(args)), _) => sockets::sockets(*args),
         (Ok(Plan::Events(args)), _) => events::events(args),
         (Ok(Plan::Generate(folder)), _) => match generate::generate(&folder) {

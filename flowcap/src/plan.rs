@@ -17,6 +17,7 @@ use crate::conf::{Beside, FileKeys, OutputKeys, ServerKeys, is_server};
 use crate::events::EventsArgs;
 use crate::log;
 use crate::sandbox::Mode;
+use crate::shippers::spool_folder;
 use crate::sockets::SocketsArgs;
 
 /// A checked plan.
@@ -238,7 +239,7 @@ impl MeterPlan {
         let owners = Owners::new(&args);
         let output = |keys: &OutputKeys| Output::new(keys, &args, &owners, args.format);
         let outputs = match args.outputs.as_slice() {
-            [] => args.output.iter().map(|to| output(&OutputKeys::plain(to))).collect(),
+            [] => args.output.iter().map(|to| Output::typed(to, &args, &owners)).collect(),
             keys => keys.iter().map(output).collect::<Result<Vec<_>, _>>(),
         }?;
         let mut watched = Vec::new();
@@ -265,7 +266,7 @@ impl MeterPlan {
         let interval = args.stats_interval.0.unwrap_or(NEVER);
         let stats = args.stats.clone().map(|destination| Stats { destination, interval });
         check_stats(&outputs, stats.as_ref())?;
-        check_files(&args)?;
+        check_files(&args, &outputs)?;
         if args.metrics.is_some() && args.interface.is_empty() {
             return Err(usage("--metrics: of a live capture only"));
         }
@@ -294,8 +295,16 @@ impl MeterPlan {
             filter: args.filter.clone(),
             input: Input::new(args),
         };
-        match named_twice(plan.all_outputs().map(|output| output.destination.as_str())) {
-            Some(destination) => Err(usage(format!("{destination}: named twice as an output"))),
+        if let Some(destination) = named_twice(plan.all_outputs().map(|output| output.destination.as_str())) {
+            return Err(usage(format!("{destination}: named twice as an output")));
+        }
+        let servers = plan.all_outputs().filter(|output| is_server(&output.destination));
+        let spools = servers.map(|output| spool_folder(&output.destination, &output.server));
+        let spools: Vec<String> = spools.map(|folder| folder.display().to_string()).collect();
+        match named_twice(spools.iter().map(String::as_str)) {
+            Some(folder) => {
+                Err(usage(format!("{folder}: two servers cannot share a spool; give each its own")))
+            }
             None => Ok(plan),
         }
     }
@@ -317,6 +326,15 @@ impl MeterPlan {
 }
 
 impl Output {
+    /// Makes one of a destination alone.
+    fn typed(to: &str, args: &Args, owners: &Owners) -> Result<Output, Refusal> {
+        let keys = OutputKeys::plain(to);
+        match keys.fault() {
+            Some((_, what)) => Err(usage(format!("-o: {what}"))),
+            None => Output::new(&keys, args, owners, args.format),
+        }
+    }
+
     /// Makes one of its keys, and of what holds where they say nothing.
     fn new(keys: &OutputKeys, args: &Args, owners: &Owners, format: args::Format) -> Result<Output, Refusal> {
         let given = keys.format.unwrap_or(format).into();
@@ -413,15 +431,16 @@ fn file_options(args: &Args) -> FileOptions {
     }
 }
 
-/// Standard output has no names to change, to compress or to keep.
-fn check_files(args: &Args) -> Result<(), Refusal> {
+/// Standard output and servers have no names to change, to compress or to keep.
+fn check_files(args: &Args, outputs: &[Output]) -> Result<(), Refusal> {
     let flags = [
         ("--rotate", args.rotate.is_some()),
         ("--keep", args.keep.is_some()),
         ("--compress", args.compress.is_some()),
     ];
     let given = flags.into_iter().find(|(_, is_given)| *is_given);
-    match given.filter(|_| args.output.iter().all(|destination| destination == "-")) {
+    let is_file = |output: &Output| output.destination != "-" && !is_server(&output.destination);
+    match given.filter(|_| !outputs.iter().any(is_file)) {
         Some((flag, _)) => Err(usage(format!("{flag}: name a file with -o"))),
         None => Ok(()),
     }

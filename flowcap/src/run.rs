@@ -48,8 +48,8 @@ pub(crate) mod exit {
     pub(crate) const CONFIG: u8 = 78;
 }
 
-/// Runs a meter to its end, says how it went, and returns the exit code.
-pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
+/// Runs a meter to its end, says how it went, and returns the exit code; `misuse` is that of settings that are refused.
+pub(crate) fn meter(plan: MeterPlan, misuse: u8) -> ExitCode {
     let (quiet, files) = (plan.quiet, matches!(plan.input, Input::Files(_)));
     let bar_wanted = files && !quiet && !(writes_to_stdout(&plan) && io::stdout().is_terminal());
     let (reopen, watched) = (Reopen::new(), Watched::new());
@@ -100,6 +100,10 @@ pub(crate) fn meter(plan: MeterPlan) -> ExitCode {
                 }
             }
             report(&summary, quiet).into()
+        }
+        Err(error) if code(&error) == exit::USAGE => {
+            say(&describe(&error));
+            misuse.into()
         }
         Err(error) => fail(&error),
     }

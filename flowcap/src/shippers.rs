@@ -163,7 +163,7 @@ pub(crate) fn spool_folder(to: &str, server: &ServerKeys) -> PathBuf {
 
 fn options(server: &ServerKeys) -> Result<ShipOptions, Error> {
     let path = |file: &Option<String>| file.as_ref().map(PathBuf::from);
-    let batch = server.batch.as_deref().map(read).transpose().map_err(Error::Option)?;
+    let batch = server.batch.as_ref().map(|batch| read(&batch.0)).transpose().map_err(Error::Option)?;
     let defaults = ShipOptions::default();
     Ok(ShipOptions {
         token_file: path(&server.token_file),

@@ -261,6 +261,8 @@ fn check_tries_and_touches_nothing() {
             "FAILED  write gone/s.jsonl: gone: No such file or directory (os error 2)",
         ),
         ("-i none0", 66, "FAILED  capture on none0: no such interface"),
+        ("-r dns.pcap -f 'tcp udp'", 78, "FAILED  filter tcp udp: filter 'tcp udp': syntax error"),
+        ("-r dns.pcap -Z nobody-of-that-name", 78, "FAILED  become nobody-of-that-name: no such user"),
         (
             "-r dns.pcap --sockets missing.jsonl",
             66,
@@ -294,6 +296,22 @@ fn check_reaches_for_servers_and_the_files_of_settings() {
     assert!(unreached.out.contains("\nok      write spool\nFAILED  reach https://collector.invalid/: "));
     assert!(!unreached.out.contains("geheim"));
     assert_eq!(place.files(), ["f.toml", "token"]);
+}
+
+#[test]
+fn what_a_file_says_wrong_is_its_fault_however_late_it_is_seen() {
+    let place = Place::new("read = 'dns.pcap'\nfilter = 'tcp udp'\n");
+    let (of_file, of_flag) = (place.run("-C f.toml"), place.run("-r dns.pcap -f 'tcp udp'"));
+    assert_eq!((of_file.code, of_flag.code), (Some(78), Some(2)), "{} {}", of_file.err, of_flag.err);
+    let shared = Place::new(
+        "interface = 'lo'\n[[output]]\nto = 'tcp://a:1'\nspool = 's'\n[[output]]\nto = 'tcp://b:1'\nspool = 's'\n",
+    )
+    .run("-C f.toml --check");
+    assert!(
+        shared.code == Some(78) && shared.err.contains("two servers cannot share a spool"),
+        "{}",
+        shared.err
+    );
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use flowcore::Error;
 use flowcore::field::Printable;
 use flowcore::sink::Existing;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -14,6 +16,8 @@ use super::outputs::is_server;
 use super::settings::{Setting, table};
 use crate::plan::{Input, MeterPlan, Output, Owners};
 use crate::run::exit;
+use crate::sandbox::{self, User};
+use crate::shippers;
 
 /// Prints the settings and what was tried, and returns the exit code: that of the first trial that failed.
 ///
@@ -56,6 +60,10 @@ struct Failure {
 }
 
 impl Failure {
+    fn config(what: impl ToString) -> Self {
+        Failure { code: exit::CONFIG, what: what.to_string() }
+    }
+
     fn output(what: impl ToString) -> Self {
         Failure { code: exit::OUTPUT, what: what.to_string() }
     }
@@ -66,6 +74,20 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
     let mut trials = Vec::new();
     let mut tried =
         |what: String, outcome: Result<Option<String>, Failure>| trials.push(Trial { what, outcome });
+    // Who does it: what is opened later is opened by that user.
+    let user = plan.running.user.as_deref().map(User::find).transpose();
+    if let Some(name) = &plan.running.user {
+        let found = user.as_ref().map(|_| None);
+        tried(format!("become {name}"), found.map_err(|error| Failure::config(error)));
+    }
+    let user = user.ok().flatten();
+    if let Some(expression) = &plan.filter {
+        let compiled = filter(expression).map(|()| None);
+        tried(format!("filter {expression}"), compiled.map_err(Failure::config));
+    }
+    if let Some(address) = plan.running.metrics {
+        tried(format!("listen on {address}"), listening(address));
+    }
     match &plan.input {
         Input::Files(files) => {
             for file in files.iter().filter(|file| *file != "-") {
@@ -89,7 +111,7 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
         }
     }
     for file in plan.files_read() {
-        let outcome = readable(file).map_err(|failure| match failure.code {
+        let outcome = as_user(user.as_ref(), || readable(file)).map_err(|failure| match failure.code {
             exit::NO_INPUT => Failure { code: exit::CONFIG, ..failure },
             _ => failure,
         });
@@ -105,14 +127,42 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
         tried(format!("write {name}"), writable(&output.destination, plan.files.existing));
     }
     for output in servers {
-        if let Some(spool) = &output.server.spool {
-            tried(format!("write {spool}"), spool_folder(spool));
-        }
+        let spool = shippers::spool_folder(&output.destination, &output.server);
+        tried(format!("write {}", spool.display()), as_user(user.as_ref(), || spool_folder(&spool)));
         let reached = server(output).map(|()| None);
         let outcome = reached.map_err(|what| Failure { code: exit::SERVER, what });
         tried(format!("reach {}", output.destination), outcome);
     }
     trials
+}
+
+/// Tries something as the user that will do it.
+fn as_user<T>(user: Option<&User>, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    match sandbox::as_user(user, work) {
+        Ok(tried) => tried,
+        Err(refusal) => Err(Failure { code: exit::NO_PERMISSION, what: refusal.to_string() }),
+    }
+}
+
+#[cfg(feature = "live")]
+fn filter(expression: &str) -> Result<(), Error> {
+    flowcore::capture::check_filter(expression)
+}
+
+#[cfg(not(feature = "live"))]
+fn filter(_: &str) -> Result<(), Error> {
+    Err(Error::Option("this build has no libpcap".to_owned()))
+}
+
+/// Another flowcap may be at work while its configuration is checked.
+fn listening(address: SocketAddr) -> Result<Option<String>, Failure> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Ok(Some("somebody listens there now".to_owned()))
+        }
+        Err(error) => Err(Failure::output(error)),
+    }
 }
 
 fn readable(file: &str) -> Result<Option<String>, Failure> {
@@ -139,7 +189,7 @@ fn capture(interface: &str) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let program = std::env::current_exe().unwrap_or_else(|_| "flowcap".into());
-    let what = format!("no permission; setcap cap_net_raw,cap_net_admin=eip {}", program.display());
+    let what = format!("no permission; setcap cap_net_raw=eip {}", program.display());
     Err(Failure { code: exit::NO_PERMISSION, what })
 }
 
@@ -194,8 +244,8 @@ fn folder(path: &Path) -> Result<Option<String>, Failure> {
 }
 
 /// A spool is made where it is not there.
-fn spool_folder(path: &str) -> Result<Option<String>, Failure> {
-    let there = Path::new(path).ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
+fn spool_folder(path: &Path) -> Result<Option<String>, Failure> {
+    let there = path.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
     folder(there.unwrap_or(Path::new("")))
 }
 

@@ -35,15 +35,21 @@ pub(super) struct FoundOutput {
 impl FoundOutput {
     /// Leaves to the flags what they say of all outputs.
     pub(super) fn give_way(&mut self, typed: &ArgMatches) {
-        if is_typed(typed, "format") {
-            self.keys.format = None;
+        let OutputKeys { format, fields, file, .. } = &mut self.keys;
+        for id in ["format", "fields", "rotate", "keep", "compress", "sync"] {
+            if !is_typed(typed, id) {
+                continue;
+            }
+            match id {
+                "format" => *format = None,
+                "fields" => *fields = None,
+                "rotate" => file.rotate = None,
+                "keep" => file.keep = None,
+                "compress" => file.compress = None,
+                _ => file.sync = None,
+            }
+            self.entries.retain(|entry| entry.id != id);
         }
-        if is_typed(typed, "fields") {
-            self.keys.fields = None;
-        }
-        self.entries.retain(|entry| {
-            !(matches!(entry.id.as_str(), "format" | "fields") && is_typed(typed, &entry.id))
-        });
     }
 }
 

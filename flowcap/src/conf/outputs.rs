@@ -4,6 +4,7 @@ use clap::{Args, Parser};
 use flowcore::filter::Types;
 use flowcore::record::Only;
 use flowcore::sink;
+use flowcore::spool::MIN_BYTES;
 
 use crate::args::{Fields, Format, fields, read, size};
 
@@ -84,23 +85,25 @@ pub(crate) struct ServerKeys {
 
     /// How much is sent at once: a number of records, a size, a time to wait.
     #[arg(long, value_name = "LIMIT", value_parser = batch)]
-    pub(crate) batch: Option<String>,
+    pub(crate) batch: Option<Batch>,
 
     /// The folder in which records wait for the server.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) spool: Option<String>,
 
     /// The size of that folder beyond which the oldest records are lost.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = spool_size)]
     pub(crate) spool_max: Option<u64>,
 }
+
+/// How much is sent at once, as it was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Batch(pub(crate) String);
 
 /// The heading of [`FileKeys`].
 pub(super) const FILE: &str = "File";
 /// The heading of [`ServerKeys`].
 pub(super) const SERVER: &str = "Server";
-/// What the address of a server can begin with.
-const SCHEMES: &[&str] = &["http", "https", "tcp", "tls", "syslog", "syslog+tcp", "syslog+tls", "unix"];
 
 impl ServerKeys {
     /// Says the same to another process of this program, but for the spool.
@@ -111,11 +114,11 @@ impl ServerKeys {
             ("--ca-file", &self.ca_file),
             ("--client-cert", &self.client_cert),
             ("--client-key", &self.client_key),
-            ("--batch", &self.batch),
         ];
         for (flag, value) in keys {
             value.iter().for_each(|value| _ = command.args([flag, value]));
         }
+        self.batch.iter().for_each(|Batch(limits)| _ = command.args(["--batch", limits]));
         if self.allow_plaintext {
             command.arg("--allow-plaintext");
         }
@@ -137,23 +140,35 @@ impl OutputKeys {
     }
 
     /// Says what is wrong with it as a whole, and at which key.
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
-        let (scheme, rest) = self.to.split_once("://")?;
-        if !SCHEMES.contains(&scheme) {
-            return Some(("to", format!("'{scheme}://' is none of {}", SCHEMES.join(", "))));
+    pub(crate) fn fault(&self) -> Option<(&'static str, String)> {
+        let ServerKeys { client_cert, client_key, .. } = &self.server;
+        match (client_cert, client_key) {
+            (Some(_), None) => return Some(("client_cert", "needs client_key beside it".to_owned())),
+            (None, Some(_)) => return Some(("client_key", "needs client_cert beside it".to_owned())),
+            _ => {}
         }
-        let authority = rest.split('/').next().unwrap_or_default();
-        if scheme != "unix" && authority.contains('@') {
-            return Some((
-                "to",
-                "no user and no password in an address: a token comes from token_file".to_owned(),
-            ));
-        }
-        if self.format.is_some_and(|format| format != Format::Jsonl) {
+        if self.format.is_some_and(|format| format != Format::Jsonl) && is_server(&self.to) {
             return Some(("format", "servers are sent JSON lines".to_owned()));
         }
-        None
+        misnamed(&self.to).map(|what| ("to", what))
     }
+}
+
+/// Says what is wrong with a destination; the text itself stands in it only where it can hold no secret.
+fn misnamed(to: &str) -> Option<String> {
+    if !is_server(to) {
+        if let Some(kind) = [".parquet", ".html"].iter().find(|kind| to.ends_with(**kind)) {
+            return Some(format!(
+                "{to}: {kind} cannot be written, only .jsonl and .csv, and .gz or .zst of them"
+            ));
+        }
+        return sink::folder(to).err().map(|error| error.to_string());
+    }
+    #[cfg(feature = "ship")]
+    if let Err(error) = flowcore::ship::Destination::parse(to) {
+        return Some(error.to_string());
+    }
+    None
 }
 
 /// Tells whether a destination is a server, not a file.
@@ -167,28 +182,37 @@ pub(super) fn misplaced(destination: &str) -> &'static str {
 }
 
 /// `1000`, `1MB`, `5s`, or some of them.
-#[cfg(feature = "ship")]
-fn batch(text: &str) -> Result<String, String> {
-    read::<flowcore::ship::BatchLimits>(text).map(|_| text.to_owned())
+fn batch(text: &str) -> Result<Batch, String> {
+    #[cfg(feature = "ship")]
+    read::<flowcore::ship::BatchLimits>(text)?;
+    Ok(Batch(text.to_owned()))
 }
 
-#[cfg(not(feature = "ship"))]
-fn batch(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
+/// A size that a spool can have.
+fn spool_size(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
+    if bytes < MIN_BYTES { Err(format!("at least {MIN_BYTES} bytes are needed")) } else { Ok(bytes) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(feature = "ship")]
     #[test]
-    fn addresses() {
+    fn destinations() {
         let fault = |to: &str| OutputKeys::plain(to).fault().map(|(key, _)| key);
-        for right in ["-", "x.jsonl", "https://a.example/x@y", "unix:///run/a@b", "syslog+tls://h:6514"] {
+        for right in ["-", "x-%H.jsonl", "https://a.example/x@y", "unix:///run/a@b", "syslog+tls://h:6514"] {
             assert_eq!(fault(right), None, "{right}");
         }
-        assert_eq!(fault("ftp://a/"), Some("to"));
-        assert_eq!(fault("https://me:secret@a.example/"), Some("to"));
+        for wrong in ["ftp://a/", "https://", "x-%Q.jsonl", "x.parquet"] {
+            assert_eq!(fault(wrong), Some("to"), "{wrong}");
+        }
+        let (key, what) = OutputKeys::plain("https://me:secret@a.example/").fault().unwrap();
+        assert!(key == "to" && !what.contains("secret"), "{what}");
+        let mut half = OutputKeys::plain("https://a.example/");
+        half.server.client_cert = Some("c.pem".to_owned());
+        assert_eq!(half.fault().map(|(key, _)| key), Some("client_cert"));
         let csv = OutputKeys { format: Some(Format::Csv), ..OutputKeys::plain("https://a/") };
         assert_eq!(csv.fault().map(|(key, _)| key), Some("format"));
     }

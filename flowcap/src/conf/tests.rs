@@ -110,13 +110,26 @@ fn an_output_that_is_typed_replaces_them() {
 }
 
 #[test]
+fn what_holds_for_all_files_stands_above_them_and_flags_win() {
+    let text = "interface = 'any'\nrotate = '1h'\ncompress = 'zstd'\n[[output]]\nto = 'a'\n[[output]]\nto = 'b'\nrotate = '5m'\n\
+        [[output]]\nto = 'https://a/'\nbatch = 1000\nspool_max = 100000\n";
+    let rotated = |flags: &str| -> Vec<_> {
+        plan(text, flags).outputs.into_iter().take(2).map(|output| output.files.rotate.unwrap()).collect()
+    };
+    let at = |text: &str| text.parse().unwrap();
+    assert_eq!(rotated(""), [at("1h"), at("5m")]);
+    assert_eq!(rotated("--rotate 7s"), [at("7s"), at("7s")]);
+    assert!(plan(text, "").outputs[0].files.compress.is_some());
+}
+
+#[test]
 fn sockets_and_events_stand_beside_live_capture() {
     let text = "interface = 'any'\n[sockets]\ninterval = '5s'\nchanges = true\nallow = ['tcp/22 sshd']\nwith = ['process', 'stats']\n\
         [[sockets.output]]\nto = 'tcp6.jsonl'\nonly = ['tcp', 'ipv6']\n[events]\nsource = 'kernel'\n";
     let live = plan(text, "");
     let [watched, followed] = live.watched.as_slice() else { panic!("{:?}", live.watched) };
     assert_eq!((watched.what, followed.what), (Watch::Sockets, Watch::Events));
-    let flags = ["--interval=5s", "--changes", "--allow=tcp/22 sshd", "--with=process,stats"];
+    let flags = ["--interval=5s", "--changes", "--allow=tcp/22 sshd", "--with=process", "--with=stats"];
     assert_eq!(watched.flags, flags);
     assert!(watched.outputs[0].filter.only.ipv6);
     assert_eq!(followed.flags, ["--source=kernel"]);
@@ -150,8 +163,17 @@ fn what_is_wrong_is_said_with_line_and_key() {
         ("[[output]]\nto = 'https://a/'\nkeep = 7", "3: keep is a key for files"),
         ("[[output]]\nto = 'x'\n\nspool = 's'", "4: spool is a key for servers"),
         (
+            "[[output]]\nto = 'x-%Q'",
+            "2: to: x-%Q: a name may have %Y %m %d %H %M %S %j %s and %% in it, and no other placeholder",
+        ),
+        ("[[output]]\nto = 'https://a/'\nclient_cert = 'c'", "3: client_cert: needs client_key beside it"),
+        (
+            "[[output]]\nto = 'https://a/'\nspool_max = 5",
+            "3: spool_max: '5' is refused: at least 65536 bytes are needed",
+        ),
+        (
             "[[output]]\nto = 'ftp://a/'",
-            "2: to: 'ftp://' is none of http, https, tcp, tls, syslog, syslog+tcp, syslog+tls, unix",
+            "2: to: 'ftp://a/': what is spoken there has to be one of http https tcp tls unix syslog syslog+tcp syslog+tls",
         ),
         ("filter = 5", "1: filter: text in quotes is needed, not a number"),
         (
@@ -280,6 +302,12 @@ fn the_example_has_every_key_and_the_right_defaults() {
             let Some((_, line)) = line else { panic!("{} {key} is missing", section.name) };
             // Each line is right by itself.
             let (of, to) = match section.name {
+                "[[output]]" if key == "client_cert" => {
+                    ("[[output]]", "to = 'https://a/'\nclient_key = 'k'\n")
+                }
+                "[[output]]" if key == "client_key" => {
+                    ("[[output]]", "to = 'https://a/'\nclient_cert = 'c'\n")
+                }
                 "[[output]]" if argument.get_help_heading() == Some(outputs::SERVER) => {
                     ("[[output]]", "to = 'https://a/'\n")
                 }

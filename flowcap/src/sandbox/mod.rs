@@ -163,7 +163,7 @@ fn may_be_held(folder: &Path) -> bool {
 ///
 /// # Errors
 /// [`Refusal`] if the user cannot be changed, or not be changed back.
-#[cfg(all(target_os = "linux", feature = "ship"))]
+#[cfg(target_os = "linux")]
 pub(crate) fn as_user<T>(user: Option<&User>, work: impl FnOnce() -> T) -> Result<T, Refusal> {
     match user.filter(|_| privileges::is_root()) {
         Some(user) => privileges::for_a_while(user, work),
@@ -172,7 +172,7 @@ pub(crate) fn as_user<T>(user: Option<&User>, work: impl FnOnce() -> T) -> Resul
 }
 
 /// Does something as a user: this system cannot change that.
-#[cfg(all(not(target_os = "linux"), feature = "ship"))]
+#[cfg(not(target_os = "linux"))]
 pub(crate) fn as_user<T>(_: Option<&User>, work: impl FnOnce() -> T) -> Result<T, Refusal> {
     Ok(work())
 }

@@ -58,7 +58,6 @@ pub(super) fn become_user(user: &User) -> Result<(), Refusal> {
 }
 
 /// Does something as a user, and is root again afterwards; capabilities hold for neither of the two meanwhile.
-#[cfg(feature = "ship")]
 pub(super) fn for_a_while<T>(user: &User, work: impl FnOnce() -> T) -> Result<T, Refusal> {
     let refuse = |error| failed(&format!("-Z {}", user.name), error);
     let groups: Vec<Gid> = user.groups.iter().map(|&group| Gid::from_raw(group)).collect();

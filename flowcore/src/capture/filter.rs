@@ -7,6 +7,14 @@ use super::link;
 use crate::error::Error;
 use crate::packet::LinkType;
 
+/// Tells whether libpcap takes a tcpdump filter expression, for at least one of the usual link types.
+///
+/// # Errors
+/// [`Error::Filter`] with what libpcap says.
+pub fn check_filter(expression: &str) -> Result<(), Error> {
+    Filter::new(expression).map(|_| ())
+}
+
 /// A filter expression and its programs, one per link type met so far.
 pub(super) struct Filter {
     expression: String,

@@ -28,6 +28,8 @@ mod window;
 
 pub use file::FileSource;
 #[cfg(feature = "live")]
+pub use filter::check_filter;
+#[cfg(feature = "live")]
 pub use interfaces::{Interface, interfaces};
 #[cfg(feature = "live")]
 pub use live::{LiveOptions, LiveSource};

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 pub use backlog::{Backlog, Batch};
 pub use gap::GapReason;
-pub use writer::{Spool, SpoolCounts};
+pub use writer::{MIN_BYTES, Spool, SpoolCounts};
 
 /// How a [`Spool`] is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -76,7 +76,7 @@ impl Spool {
     /// Opens a spool in a run of the machine.
     pub(super) fn open_in(folder: &Path, options: SpoolOptions, boot: u128) -> io::Result<Self> {
         let SpoolOptions { max_bytes, sync } = options;
-        if max_bytes < SMALLEST {
+        if max_bytes < MIN_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a spool needs at least 64 KiB"));
         }
         let found = recover(folder, boot)?;
@@ -291,7 +291,7 @@ fn reserve(head: &mut Slots<2>, reserved: &mut u64, instance: u64, end: u64) -> 
 }
 
 /// The least that a spool can be limited to.
-const SMALLEST: u64 = 64 << 10;
+pub const MIN_BYTES: u64 = 64 << 10;
 
 /// Bytes of lines that become a frame without being flushed.
 const PORTION: usize = 512 << 10;
