@@ -173,7 +173,7 @@ fn what_is_wrong_is_said_with_line_and_key() {
         ),
         (
             "[[output]]\nto = 'ftp://a/'",
-            "2: to: 'ftp://a/': what is spoken there has to be one of http https tcp tls unix syslog syslog+tcp syslog+tls",
+            "2: to: 'ftp://a/': what is spoken there has to be one of https http tcp tls unix syslog syslog+tcp syslog+tls",
         ),
         ("filter = 5", "1: filter: text in quotes is needed, not a number"),
         (
