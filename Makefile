@@ -12,7 +12,7 @@ help:
 	@echo "make golden    write testdata/golden anew from what the program says now"
 	@echo "make captures  write the captures of testdata anew that a script makes"
 	@echo "make fuzz      run each fuzz target for a minute"
-	@echo "make deb       build a Debian package (needs cargo-deb)"
+	@echo "make deb       build a Debian package, target/debian/flowcap_*.deb"
 	@echo "make bench     run the benchmarks"
 	@echo "make compare   compare with other flow meters, replay and (as root) live, for half an hour; writes benches/results"
 
@@ -54,7 +54,6 @@ compare:
 	[ "$$(id -u)" -ne 0 ] || benches/live --save
 
 deb:
-	@bash .ci/need build
+	@bash .ci/need deb
 	$(CARGO) build --locked --release --package flowcap
-	target/release/flowcap generate target/pages
-	$(CARGO) deb --no-build --package flowcap --output target/
+	@packaging/pack release

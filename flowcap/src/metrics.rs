@@ -1,11 +1,11 @@
 //! `--metrics`: what a running meter counts, for Prometheus.
 
-use std::collections::BTreeMap;
+mod http;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use flowcore::Error;
 use flowcore::meter::Watched;
@@ -15,15 +15,12 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::health::STALLED;
+use http::{Answer, PLAIN, Request, Server};
 
 /// A server for `/metrics` and `/health`; it ends when it is dropped.
-pub(crate) struct Metrics {
-    server: Arc<Server>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) struct Metrics(#[expect(dead_code, reason = "it answers as long as it lives")] Server);
 
 /// Listens on an address such as `127.0.0.1:9464`.
 pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -34,57 +31,27 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 impl Metrics {
     /// Answers who connects with what `watched` shows.
     pub(crate) fn serve(listener: TcpListener, watched: Watched) -> io::Result<Self> {
-        let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
-        let listening = server.clone();
-        let answer = move || {
-            for request in listening.incoming_requests() {
-                // Who asked may be gone: that is all one can know.
-                let _ = respond(request, &watched);
-            }
-        };
-        let thread = std::thread::Builder::new().name("metrics".into()).spawn(answer)?;
-        Ok(Metrics { server, thread: Some(thread) })
-    }
-
-    /// Returns the port that it listens on.
-    #[cfg(test)]
-    fn port(&self) -> u16 {
-        self.server.server_addr().to_ip().map_or(0, |address| address.port())
+        Server::start(listener, move |request| answer(request, &watched)).map(Metrics)
     }
 }
 
-impl Drop for Metrics {
-    fn drop(&mut self) {
-        self.server.unblock();
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-fn respond(request: Request, watched: &Watched) -> io::Result<()> {
+fn answer(request: &Request, watched: &Watched) -> Answer {
     let latest = watched.latest();
-    let path = request.url().split('?').next().unwrap_or_default();
-    let (code, kind, body) = match (request.method(), path) {
-        (Method::Get | Method::Head, "/metrics") => {
-            let stats = latest.map(|(_, stats)| stats).unwrap_or_default();
-            match text(stats) {
-                Ok(text) => (200, OPENMETRICS, text),
-                Err(error) => (500, PLAIN, format!("{error}\n")),
-            }
-        }
-        (Method::Get | Method::Head, "/health") => match latest {
-            Some((at, _)) if at.elapsed() < STALLED => (200, PLAIN, "well\n".to_owned()),
-            Some(_) => (503, PLAIN, "stalled\n".to_owned()),
-            None => (503, PLAIN, "starting\n".to_owned()),
+    let (status, kind, body) = match request.path.as_str() {
+        "/metrics" => match text(latest.map(|(_, stats)| stats).unwrap_or_default()) {
+            // Prometheus asks for OpenMetrics by name; promtool, browsers and older collectors do not.
+            Ok(text) if request.accept.contains("application/openmetrics-text") => (FINE, OPENMETRICS, text),
+            Ok(text) => (FINE, PROMETHEUS, older(&text)),
+            Err(error) => ("500 Internal Server Error", PLAIN, format!("{error}\n")),
         },
-        (Method::Get | Method::Head, _) => (404, PLAIN, "there are /metrics and /health\n".to_owned()),
-        _ => (405, PLAIN, "GET only\n".to_owned()),
+        "/health" => match latest {
+            Some((at, _)) if at.elapsed() < STALLED => (FINE, PLAIN, "well\n".to_owned()),
+            Some(_) => (UNWELL, PLAIN, "stalled\n".to_owned()),
+            None => (UNWELL, PLAIN, "starting\n".to_owned()),
+        },
+        _ => ("404 Not Found", PLAIN, "there are /metrics and /health\n".to_owned()),
     };
-    let response = Response::from_string(body).with_status_code(code);
-    let header = Header::from_bytes(&b"Content-Type"[..], kind.as_bytes());
-    match header {
-        Ok(header) => request.respond(response.with_header(header)),
-        Err(()) => request.respond(response),
-    }
+    Answer { status, kind, body }
 }
 
 /// Returns the counters in the OpenMetrics text format.
@@ -94,6 +61,24 @@ fn text(stats: StatsRecord) -> Result<String, fmt::Error> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
+}
+
+/// Writes OpenMetrics as the text format that Prometheus had before: there a counter's help and type stand under the
+/// name of its samples.
+fn older(openmetrics: &str) -> String {
+    let of_type = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
+    let counters: BTreeSet<String> = openmetrics.lines().filter_map(of_type).collect();
+    let mut text = String::new();
+    for line in openmetrics.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+                text += &format!("# {what} {name}_total {rest}\n");
+            }
+            _ => text += &format!("{line}\n"),
+        }
+    }
+    text
 }
 
 #[derive(Debug)]
@@ -207,7 +192,9 @@ const OF_SPOOLS: &[(&str, &str, OfSink)] = &[
 ];
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const PLAIN: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const FINE: &str = "200 OK";
+const UNWELL: &str = "503 Service Unavailable";
 
 #[cfg(test)]
 mod tests {
@@ -217,8 +204,13 @@ mod tests {
     use super::*;
 
     fn ask(port: u16, request: &str) -> String {
+        ask_for(port, request, "*/*")
+    }
+
+    fn ask_for(port: u16, request: &str, accept: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -234,11 +226,13 @@ mod tests {
             sinks: vec![
                 SinkStats { to: "a \"b\"".into(), written: 5, ..SinkStats::default() },
                 SinkStats { to: "tcp://c:1".into(), spooled: 4, restarts: 2, ..SinkStats::default() },
+                SinkStats { to: "tls://c:1".into(), spooled: 9, spool_lost: 4, ..SinkStats::default() },
             ],
             ..StatsRecord::default()
         };
         let text = text(stats).unwrap();
         for line in [
+            "# HELP flowcap_packets Packets read",
             "# TYPE flowcap_packets counter",
             "flowcap_packets_total 7",
             "flowcap_flows_active 3",
@@ -247,28 +241,38 @@ mod tests {
             "flowcap_output_records_total{to=\"a \\\"b\\\"\",outcome=\"written\"} 5",
             "flowcap_sender_restarts_total{to=\"tcp://c:1\"} 2",
             "flowcap_spool_lost_records_total{to=\"tcp://c:1\"} 0",
+            "flowcap_spool_lost_records_total{to=\"tls://c:1\"} 4",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+        let older = older(&text);
+        for line in ["# HELP flowcap_packets_total Packets read", "# TYPE flowcap_packets_total counter"] {
+            assert!(older.lines().any(|found| found == line), "{line} is not in\n{older}");
+        }
+        let values = |text: &str| {
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(values(&older), values(&text));
+        assert!(older.contains("# TYPE flowcap_flows_active gauge\n") && !older.contains("EOF"));
     }
 
     #[test]
     fn what_is_asked_for_is_answered() {
-        let metrics = Metrics::serve(listen(([127, 0, 0, 1], 0).into()).unwrap(), Watched::new()).unwrap();
-        let port = metrics.port();
-        assert!(ask(port, "GET /metrics").contains("flowcap_packets_total 0"));
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let metrics = Metrics::serve(listener, Watched::new()).unwrap();
+        let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+        let openmetrics = ask_for(port, "GET /metrics", accept);
+        assert!(openmetrics.contains(OPENMETRICS) && openmetrics.ends_with("# EOF\n"), "{openmetrics}");
+        let plain = ask(port, "GET /metrics");
+        assert!(plain.contains(PROMETHEUS) && plain.contains("flowcap_packets_total 0\n"), "{plain}");
         let starting = ask(port, "GET /health");
         assert!(starting.starts_with("HTTP/1.1 503") && starting.ends_with("starting\n"), "{starting}");
         assert!(ask(port, "GET /").starts_with("HTTP/1.1 404"));
         assert!(ask(port, "POST /metrics").starts_with("HTTP/1.1 405"));
         assert!(matches!(listen(([127, 0, 0, 1], port).into()), Err(Error::Output { .. })));
         drop(metrics);
-        // The server's own thread lets go of the port a moment later.
-        let is_gone = |_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            TcpStream::connect(("127.0.0.1", port)).is_err()
-        };
-        assert!((0..500).any(is_gone), "it has ended");
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "it has ended");
     }
 }

@@ -347,13 +347,3 @@ fn check_names_the_permission_that_is_missing() {
     }
     assert_eq!(place.files(), ["f.toml", "flowcap"]);
 }
-
-#[test]
-fn a_key_that_can_be_set_is_never_ignored() {
-    for text in ["[sockets]\ninterval = '5s'\n", "[events]\n"] {
-        let place = Place::new(&format!("interface = 'lo'\n{text}"));
-        let ran = place.run("-C f.toml");
-        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{text}");
-        assert!(ran.err.contains("this version cannot do that"), "{}", ran.err);
-    }
-}
