@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::arrived::Arrived;
 use crate::cable::{Cable, FAR, LINK, NEAR, text};
-use crate::processes::{Sizes, kill};
+use crate::processes::{Sizes, family, kill, words};
 use crate::server::{Habit, OK, Server, status};
 use crate::stand::{records, unpacked};
 
@@ -46,6 +46,10 @@ fn a_soak() {
     fs::write(place.join("f.toml"), config).unwrap();
     let flowcap = cable.listen(&["-C", text(&place.join("f.toml"))]);
     let process = flowcap.id();
+    let holders: Vec<u32> =
+        family(process).into_iter().filter(|&one| !packet_sockets(process, one).is_empty()).collect();
+    let capturing = |one: &u32| !words(*one).iter().any(|word| word == "ship");
+    assert!(holders.contains(&process) && holders.iter().all(capturing), "who sends can read packets");
 
     let habits = [
         None,
@@ -138,6 +142,19 @@ fn a_soak() {
 
     assert!(finished.stderr.contains("trying again"), "the server was bad: {}", finished.stderr);
     Sizes::stay(&sizes);
+}
+
+/// The packet sockets among the open files of a process, in the network namespace of another.
+fn packet_sockets(namespace_of: u32, process: u32) -> Vec<String> {
+    let table = fs::read_to_string(format!("/proc/{namespace_of}/net/packet")).expect("a table");
+    let names: Vec<String> = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| Some(format!("socket:[{}]", line.split_whitespace().last()?)))
+        .collect();
+    let files = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let open = files.filter_map(|file| Some(fs::read_link(file.path()).ok()?.to_str()?.to_owned()));
+    open.filter(|name| names.contains(name)).collect()
 }
 
 /// Does something in a network namespace; what it opens stays there.
