@@ -98,6 +98,11 @@ impl Confinement {
         self.profile.user.as_ref().map(|user| user.name.as_str())
     }
 
+    /// Returns who is to own the files that are made before the user is changed.
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
+        sandbox::heir(self.profile.user.as_ref())
+    }
+
     /// Does something as the user to become, who can then go on with what was made.
     ///
     /// # Errors

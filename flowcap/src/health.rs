@@ -1,5 +1,6 @@
 //! What looks after a running meter: systemd is told that it is well, and the log of what was lost.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -26,7 +27,7 @@ impl Health {
         let (stop, stopped) = channel();
         let watch = move || {
             supervisor.tell("READY=1");
-            let mut losses = Losses::default();
+            let (mut losses, mut problems) = (Losses::default(), Problems::default());
             while stopped.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
                 let Some((at, stats)) = watched.latest() else { continue };
                 if at.elapsed() < STALLED {
@@ -34,6 +35,9 @@ impl Health {
                 }
                 if let Some(lost) = losses.news(&stats, Instant::now()) {
                     crate::log::write(Level::Warn, &lost);
+                }
+                for problem in problems.news(&stats) {
+                    crate::log::write(Level::Warn, &problem);
                 }
             }
             supervisor.tell("STOPPING=1");
@@ -120,6 +124,21 @@ impl Losses {
     }
 }
 
+/// What hinders the work on closed files, as the log has said it of each output.
+#[derive(Default)]
+struct Problems(BTreeMap<String, String>);
+
+impl Problems {
+    /// Returns what is to be said of outputs that are hindered by something else than the last time.
+    fn news(&mut self, stats: &StatsRecord) -> Vec<String> {
+        let found = stats.sinks.iter().filter_map(|sink| Some((&sink.to, sink.problem.as_ref()?)));
+        let news = found.filter(|(to, problem)| {
+            self.0.insert((*to).clone(), (*problem).clone()).as_ref() != Some(*problem)
+        });
+        news.map(|(to, problem)| format!("{to}: {problem}")).collect()
+    }
+}
+
 fn status(stats: &StatsRecord) -> String {
     format!("{}, {} active", counted(stats.packets, "packet"), grouped(stats.flows_active))
 }
@@ -131,6 +150,8 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use flowcore::record::SinkStats;
+
     use super::*;
 
     #[test]
@@ -151,6 +172,26 @@ mod tests {
             "100 packets dropped by the kernel, 1 packet dropped for want of room in the pipeline"
         );
         assert_eq!(losses.news(&stats(1300, 1), later + BETWEEN_LINES), None);
+    }
+
+    #[test]
+    fn a_problem_is_told_once() {
+        let stats = |problem: Option<&str>| {
+            let sink =
+                SinkStats { to: "f".into(), problem: problem.map(str::to_owned), ..SinkStats::default() };
+            StatsRecord { sinks: vec![sink], ..StatsRecord::default() }
+        };
+        let mut problems = Problems::default();
+        for (problem, said) in [
+            (None, vec![]),
+            (Some("a cannot be deleted"), vec!["f: a cannot be deleted"]),
+            (Some("a cannot be deleted"), vec![]),
+            (None, vec![]),
+            (Some("a cannot be deleted"), vec![]),
+            (Some("b cannot be deleted"), vec!["f: b cannot be deleted"]),
+        ] {
+            assert_eq!(problems.news(&stats(problem)), said, "{problem:?}");
+        }
     }
 
     #[test]

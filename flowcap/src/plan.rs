@@ -428,6 +428,7 @@ fn file_options(args: &Args) -> FileOptions {
         sync: args.sync,
         live: !args.interface.is_empty(),
         now: None,
+        owner: None,
     }
 }
 

@@ -211,13 +211,14 @@ fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched
     if plan.files.live {
         builder = builder.watched(watched);
     }
+    let owner = inside.owner();
     let (mut owners, mut nameless) = (None, None);
     match (&plan.owners, &plan.input) {
         (Owners::Recorded(file), _) => builder = builder.attribution(owners::recorded(file)?),
         // Before the capture, which may hold packets as soon as it is open.
         (Owners::Machine { record }, Input::Live(live)) => {
-            let lines =
-                record.as_deref().map(|file| SightedLines::open(file, plan.files.existing)).transpose()?;
+            let files = FileOptions { owner, ..plan.files.existing.into() };
+            let lines = record.as_deref().map(|file| SightedLines::open(file, files)).transpose()?;
             match lookups::ask(&live.interfaces, plan.table.idle.largest(), lines, inside) {
                 Ok(Some((asking, attribution, requests))) => {
                     builder = builder.attribution(attribution).lookups(requests);
@@ -256,7 +257,7 @@ fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched
     let (level, mut watchers) = (plan.running.log_level, Watchers::default());
     let mut open = |output: &Output, host: Option<HostRecords>| {
         let (to, columns) = (output.destination.as_str(), output.columns.as_deref());
-        let files = FileOptions { now, ..output.files };
+        let files = FileOptions { now, owner, ..output.files };
         let sink = match host {
             _ if is_server(to) => shippers.open(output, &files, level, inside)?,
             Some(records) => sink::open_host(records, to, output.format, &files)?,
@@ -277,8 +278,14 @@ fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched
         builder = builder.beside(beside);
     }
     if let Some(stats) = plan.stats {
-        let files =
-            FileOptions { rotate: None, keep: sink::Keep::default(), compress: None, now, ..plan.files };
+        let files = FileOptions {
+            rotate: None,
+            keep: sink::Keep::default(),
+            compress: None,
+            now,
+            owner,
+            ..plan.files
+        };
         let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, &files)?;
         builder = builder.stats(stats.destination, sink, stats.interval);
     }

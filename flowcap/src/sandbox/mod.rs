@@ -43,6 +43,7 @@ pub(crate) enum Role {
     /// Sends what waits in a spool to a server: sockets of TCP and UDP, no capabilities.
     Shipper,
     /// Sends it to a process of this machine: sockets in the file system and no others, no capabilities.
+    #[cfg_attr(not(feature = "ship"), allow(dead_code))]
     LocalShipper,
 }
 
@@ -156,6 +157,18 @@ fn may_be_held(folder: &Path) -> bool {
     let Ok(folder) = std::fs::canonicalize(folder) else { return false };
     let is_special = ["/dev", "/proc", "/sys"].iter().any(|special| folder.starts_with(special));
     folder != Path::new("/") && (!is_special || folder.starts_with("/dev/shm"))
+}
+
+/// Returns the ids of a user that root is to become, who then goes on with what root has made.
+#[cfg(target_os = "linux")]
+pub(crate) fn heir(user: Option<&User>) -> Option<(u32, u32)> {
+    user.filter(|_| privileges::is_root()).map(|user| (user.uid, user.gid))
+}
+
+/// Returns nobody: this system cannot change the user.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn heir(_: Option<&User>) -> Option<(u32, u32)> {
+    None
 }
 
 /// Does something as a user, whom the calling thread becomes for that long; only root can, and for others it is not

@@ -5,6 +5,7 @@
 mod killed;
 mod kills;
 mod stand;
+mod users;
 
 use std::fs;
 use std::io::Write;

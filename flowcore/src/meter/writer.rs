@@ -344,6 +344,7 @@ fn settle(counts: &mut SinkStats, by_sink: &SinkCounts, at_the_end: bool) {
     counts.spool_lost = by_sink.spool_lost;
     counts.restarts = by_sink.restarts;
     counts.dropped.clone_from(&by_sink.dropped);
+    counts.problem.clone_from(&by_sink.problem);
     let dropped: u64 = by_sink.dropped.values().sum();
     let elsewhere = by_sink.filtered + by_sink.spooled + by_sink.failed + dropped;
     counts.failed += by_sink.failed;

@@ -301,6 +301,9 @@ pub struct SinkStats {
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// What hinders the work on closed files at present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A record of any type, on its way to a sink.

@@ -3,7 +3,8 @@
 //! Lines end in `\n`. Control characters are escaped as in tables, so that every line of the file is a record.
 
 use super::output::Output;
-use super::{Sink, by_output, json, spell};
+use super::place::Known;
+use super::{FileOptions, Sink, by_output, json, spell};
 use crate::error::Error;
 use crate::field::Scalar;
 use crate::record::{Column, ProcessObject, Record, Value};
@@ -17,15 +18,14 @@ pub(super) struct Csv {
 }
 
 impl Csv {
-    /// Makes a sink with these columns and writes the header, unless the file has it already.
+    /// Opens a sink with these columns, whose files have a header.
     ///
     /// # Errors
-    /// [`Error::Output`] if the file has another header.
-    pub(super) fn new(mut output: Output, columns: &[Column]) -> Result<Self, Error> {
+    /// Those of [`Output::open`]; [`Error::Output`] also if the file has another header.
+    pub(super) fn open(to: &str, columns: &[Column], options: &FileOptions) -> Result<Self, Error> {
         let titles: Vec<String> = columns.iter().flat_map(titles).collect();
         let names: Vec<&str> = titles.iter().map(String::as_str).collect();
-        begin(&mut output, &names)?;
-        Ok(Csv { output, columns: columns.to_vec(), cell: Vec::new() })
+        Ok(Csv { output: open(to, &names, options)?, columns: columns.to_vec(), cell: Vec::new() })
     }
 }
 
@@ -72,15 +72,16 @@ impl Sink for Csv {
     by_output!(all of output);
 }
 
-/// Sets the header, which every file has that has not one already.
+/// Opens an output with a header, which every file gets that has not one already.
 ///
 /// # Errors
-/// [`Error::Output`] if the file has another header.
-pub(super) fn begin(output: &mut Output, names: &[&str]) -> Result<(), Error> {
+/// Those of [`Output::open`]; [`Error::Output`] also if the file has another header.
+pub(super) fn open(to: &str, names: &[&str], options: &FileOptions) -> Result<Output, Error> {
     let header = names.join(",");
-    output.begin(&header, "has other columns, so nothing is added to it")?;
+    let known = Known::Head(header.clone(), "has other columns, so nothing is added to it");
+    let mut output = Output::open(to, options, known)?;
     output.set_header(header + "\n");
-    Ok(())
+    Ok(output)
 }
 
 /// Returns the titles of a column: one, or one for each member of an object.

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::FileOptions;
 use super::files::Files;
 use super::packer::{Compression, split_compression};
-use super::place::whole_lines;
+use super::place::{Known, whole_lines};
 use crate::error::Error;
 use crate::spool::Spool;
 
@@ -23,19 +23,22 @@ pub(super) enum Destination {
 
 impl Destination {
     /// Opens a destination by its name; tells how it is to be compressed.
-    pub(super) fn open(name: &str, options: &FileOptions) -> Result<(Self, Compression), Error> {
+    pub(super) fn open(
+        name: &str,
+        options: &FileOptions,
+        known: Known,
+    ) -> Result<(Self, Compression), Error> {
         let failed = |source| Error::Output { name: name.to_owned(), source };
-        let is_stream = |path: &Path| path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir());
         if name == "-" {
             let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
             return Ok((Destination::Stream(File::from(stdout), false), Compression::None));
         }
-        if is_stream(Path::new(name)) {
+        if is_stream(name) {
             // A device or a named pipe: nothing to overwrite, nothing to rename.
             let file = OpenOptions::new().write(true).open(name).map_err(failed)?;
             return Ok((Destination::Stream(file, false), split_compression(name).1));
         }
-        let files = Files::open(name, options)?;
+        let files = Files::open(name, options, known)?;
         let compression = files.compression();
         Ok((Destination::Files(Box::new(files)), compression))
     }
@@ -88,6 +91,12 @@ impl Destination {
         *begun |= whole > 0;
         (whole, outcome)
     }
+}
+
+/// Tells whether a destination is standard output, a device or a named pipe, or a symbolic link to one of these, as
+/// `/dev/stdout` is.
+pub(super) fn is_stream(name: &str) -> bool {
+    name == "-" || Path::new(name).metadata().is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
 /// Returns how many bytes went out, and how it ended.

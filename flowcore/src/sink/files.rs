@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::packer::Compression;
-use super::place::is_at;
+use super::place::{Known, folders, is_at, sync};
 use super::sync::Syncer;
 use super::template::Template;
 use super::tidy::{Job, Tidy, nanos};
@@ -22,6 +22,7 @@ use crate::time::Timestamp;
 pub(super) struct Files {
     template: Template,
     options: FileOptions,
+    known: Known,
     now: Option<Timestamp>,
     current: Option<Current>,
     /// A file that was taken away while it was written, and is to be made again.
@@ -45,8 +46,6 @@ struct Current {
     bytes: u64,
     /// There is more in it than a header.
     has_records: bool,
-    /// The first line that it had when it was opened.
-    head: Option<String>,
 }
 
 /// What a file is called.
@@ -62,7 +61,7 @@ impl Files {
     ///
     /// # Errors
     /// [`Error::Option`] for a template that is none, [`Error::Output`] for what the system says.
-    pub(super) fn open(destination: &str, options: &FileOptions) -> Result<Self, Error> {
+    pub(super) fn open(destination: &str, options: &FileOptions, known: Known) -> Result<Self, Error> {
         let template = Template::parse(destination)?;
         if template.compression() != Compression::None && options.compress.is_some() {
             let what = "is compressed while it is written, so it is not compressed once more";
@@ -76,6 +75,7 @@ impl Files {
             tidy: Tidy::new(&template, options),
             template,
             options: options.clone(),
+            known,
             now: options.now,
             current: None,
             lost: None,
@@ -87,7 +87,7 @@ impl Files {
         };
         let outcome = match files.needs_time() && files.now.is_none() {
             true => fs::read_dir(files.template.base()).map(drop),
-            false => files.ready().map(drop),
+            false => files.ready(),
         };
         outcome.map_err(|source| Error::Output { name: destination.to_owned(), source })?;
         Ok(files)
@@ -98,21 +98,17 @@ impl Files {
         self.template.compression()
     }
 
-    /// Opens the file that is due and returns true, unless it is open.
+    /// Opens the file that is due, unless it is open.
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn ready(&mut self) -> io::Result<bool> {
-        let is_due = self.current.is_none();
-        if is_due {
-            self.current = Some(self.open_due()?);
+    pub(super) fn ready(&mut self) -> io::Result<()> {
+        if self.current.is_none() {
+            let current = self.open_due()?;
+            self.sync_name(&current.path)?;
+            self.current = Some(current);
         }
-        Ok(is_due)
-    }
-
-    /// Returns the first line that the open file had already.
-    pub(super) fn head(&self) -> Option<&str> {
-        self.current.as_ref()?.head.as_deref()
+        Ok(())
     }
 
     /// Tells whether a file is open.
@@ -123,11 +119,6 @@ impl Files {
     /// Tells whether nothing is in the open file, or none is open.
     pub(super) fn is_empty(&self) -> bool {
         self.current.as_ref().is_none_or(|current| current.bytes == 0)
-    }
-
-    /// Leaves a file alone that is not as it should be; it is opened again later.
-    pub(super) fn refuse(&mut self) {
-        self.lost = self.current.take().map(|current| current.named);
     }
 
     /// Returns how much of the lines still belongs into the file that is open, where it is not to be compressed.
@@ -196,6 +187,22 @@ impl Files {
         }
     }
 
+    /// Has the disk take the name of a file, and those of the folders that it is in.
+    fn sync_name(&mut self, path: &Path) -> io::Result<()> {
+        let is_always = self.options.sync == SyncPolicy::Always;
+        if !is_always && self.syncer.is_none() {
+            return Ok(());
+        }
+        let beneath = path.strip_prefix(self.template.base()).unwrap_or(path);
+        for folder in folders(self.template.base(), beneath)? {
+            match &mut self.syncer {
+                Some(syncer) => syncer.note(&Arc::new(folder)),
+                None => sync(&folder)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Tells whether the period is over to which belongs what waits: that of the open file, or of the time told last.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         let open = self.current.as_ref().map(|current| current.named.time);
@@ -208,6 +215,9 @@ impl Files {
     /// What the system says when a file is not given its name.
     pub(super) fn advance(&mut self, now: Timestamp) -> io::Result<()> {
         self.now = Some(now);
+        if let Some(tidy) = &self.tidy {
+            tidy.advance(now);
+        }
         self.look_for_current();
         if self.is_due(now) {
             self.close()?;
@@ -263,6 +273,9 @@ impl Files {
     /// What the system says.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.look_for_current();
+        if let Some(syncer) = &mut self.syncer {
+            syncer.finish();
+        }
         let closed = match self.options.live && self.template.compression() == Compression::None {
             // A restart goes on with it.
             true => match self.current.take() {
@@ -274,6 +287,11 @@ impl Files {
         let tidied = if self.options.live { Ok(()) } else { self.tidy() };
         let finished = self.tidy.as_mut().map_or(Ok(()), Tidy::finish);
         closed.and(tidied).and(finished)
+    }
+
+    /// Returns what hinders the work on closed files.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.tidy.as_ref()?.problem()
     }
 
     fn size(&self) -> Option<u64> {
@@ -348,6 +366,12 @@ impl Files {
         self.tidy.as_mut().map_or(Ok(()), |tidy| tidy.request(Job { now, current, closed }))
     }
 }
+
+/// How long the name of a file is remembered whose time does not come again, in nanoseconds.
+const DAY: u64 = 86_400_000_000_000;
+
+/// How many more names there may be until those are looked for.
+const NAMES_BETWEEN: usize = 1_024;
 
 /// How often closed files are looked at while none is closed, in nanoseconds: some may have become too old.
 const TIDY_INTERVAL: u64 = 60_000_000_000;

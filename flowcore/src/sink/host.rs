@@ -1,6 +1,7 @@
 //! Sinks for what the machine says: sockets, processes, connection events, alerts.
 
 use super::output::Output;
+use super::place::Known;
 use super::{FileOptions, Format, Sink, jsonl, log, people, rows, split_compression};
 use crate::error::Error;
 use crate::record::Column;
@@ -51,12 +52,12 @@ pub fn open_host(
     if format == Format::Log && records == HostRecords::Events {
         return Err(Error::Option(format!("{destination}: a log holds sockets and processes, no events")));
     }
-    let output = Output::open(destination, options)?;
+    let output = || Output::open(destination, options, Known::Lines);
     Ok(match format {
-        Format::Jsonl => Box::new(jsonl::Jsonl::new(output, &Column::parse("@core")?)),
-        Format::Csv => Box::new(rows::Rows::new(output, records)?),
-        Format::Table => Box::new(people::People::new(output, records)),
-        Format::Log => Box::new(log::Log::new(output, HostRecords::named(destination))?),
+        Format::Jsonl => Box::new(jsonl::Jsonl::new(output()?, &Column::parse("@core")?)),
+        Format::Csv => Box::new(rows::Rows::open(destination, records, options)?),
+        Format::Table => Box::new(people::People::new(output()?, records)),
+        Format::Log => Box::new(log::Log::open(destination, HostRecords::named(destination), options)?),
     })
 }
 

@@ -6,7 +6,8 @@ use std::io::Write;
 
 use super::host::HostRecords;
 use super::output::Output;
-use super::{Sink, by_output, spell};
+use super::place::Known;
+use super::{FileOptions, Sink, by_output, spell};
 use crate::error::Error;
 use crate::field::is_unsafe;
 use crate::host::SocketKind;
@@ -21,13 +22,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Makes a log of sockets or of processes; its header is written with the first record, whose time it has.
+    /// Opens a log of sockets or of processes; its header is written with the first record, whose time it has.
     ///
     /// # Errors
-    /// [`Error::Output`] if the file begins otherwise.
-    pub(super) fn new(mut output: Output, records: HostRecords) -> Result<Self, Error> {
-        output.begin(VERSION, "is no log of this kind, so nothing is added to it")?;
-        Ok(Log { output, records })
+    /// Those of [`Output::open`]; [`Error::Output`] also if the file begins otherwise.
+    pub(super) fn open(to: &str, records: HostRecords, options: &FileOptions) -> Result<Self, Error> {
+        let known = Known::Head(VERSION.to_owned(), "is no log of this kind, so nothing is added to it");
+        Ok(Log { output: Output::open(to, options, known)?, records })
     }
 
     /// Dates the header of a file by its first record.

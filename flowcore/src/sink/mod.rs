@@ -50,6 +50,7 @@ use crate::time::Timestamp;
 
 use output::Output;
 use packer::split_compression;
+use place::Known;
 
 pub use filtered::Filtered;
 pub use host::{HostRecords, open_host};
@@ -82,7 +83,7 @@ pub trait Sink: Send {
     /// Makes everything written so far visible to readers of the destination.
     ///
     /// The meter calls it whenever no record is left to write, if its input is an interface or a pipe. A compressed file may
-    /// put it off until 500 ms after the last one.
+    /// put it off until 500 ms after the last one, unless [`SyncPolicy::Always`] holds.
     ///
     /// # Errors
     /// [`Error::Output`] when the destination refuses the bytes.
@@ -169,6 +170,8 @@ pub struct SinkCounts {
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// What hinders the work on closed files at present: one that cannot be compressed, finished or deleted, and why.
+    pub problem: Option<String>,
 }
 
 /// Forwards to an output what a sink does not do itself, `all of` it or what is left beside flush and finish.
@@ -226,7 +229,7 @@ pub fn open(
     if format == Format::Log {
         return Err(Error::Option(format!("{destination}: a log holds sockets and processes, no flows")));
     }
-    let output = Output::open(destination, options)?;
+    let output = || Output::open(destination, options, Known::Lines);
     let core;
     let fields = match columns {
         Some(columns) => columns,
@@ -236,9 +239,9 @@ pub fn open(
         }
     };
     Ok(match format {
-        Format::Csv => Box::new(csv::Csv::new(output, fields)?),
-        Format::Table => Box::new(table::Table::new(output, columns)?),
-        Format::Jsonl | Format::Log => Box::new(jsonl::Jsonl::new(output, fields)),
+        Format::Csv => Box::new(csv::Csv::open(destination, fields, options)?),
+        Format::Table => Box::new(table::Table::new(output()?, columns)?),
+        Format::Jsonl | Format::Log => Box::new(jsonl::Jsonl::new(output()?, fields)),
     })
 }
 
@@ -261,15 +264,33 @@ pub fn open_spooled(
     Ok(Box::new(jsonl::Jsonl::new(output, columns)))
 }
 
-/// Returns the folder that the files of a destination lie in or beneath, which has to be writable; none for `-`.
+/// What the files of a destination need of the file system while records are written.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Needs {
+    /// The folder that they lie in or beneath, up to the first placeholder; none for standard output, devices and pipes.
+    pub folder: Option<PathBuf>,
+    /// Files are made, renamed or deleted there later on, so that it has to be writable.
+    pub renames: bool,
+}
+
+/// Works out what the files of a destination need; nothing is opened or made.
 ///
 /// # Errors
 /// [`Error::Option`] for a name that is refused.
-pub fn folder(destination: &str) -> Result<Option<PathBuf>, Error> {
-    if destination == "-" {
-        return Ok(None);
+pub fn needs(destination: &str, options: &FileOptions) -> Result<Needs, Error> {
+    if destination::is_stream(destination) {
+        return Ok(Needs::default());
     }
-    Ok(Some(template::Template::parse(destination)?.base().to_owned()))
+    let template = template::Template::parse(destination)?;
+    let FileOptions { rotate, keep, compress, .. } = options;
+    Ok(Needs {
+        folder: Some(template.base().to_owned()),
+        renames: template.has_time()
+            || template.compression() != packer::Compression::None
+            || rotate.is_some()
+            || !keep.is_all()
+            || compress.is_some(),
+    })
 }
 
 #[cfg(test)]
@@ -284,6 +305,32 @@ mod tests {
         assert_eq!(Format::of("a.gz", Format::Table), Format::Table);
         assert_eq!(Format::of("-", Format::Csv), Format::Csv);
         assert_eq!(Format::of("csv", Format::Jsonl), Format::Jsonl);
+    }
+
+    #[test]
+    fn what_destinations_need() {
+        let plain = FileOptions::default();
+        for (destination, folder, renames) in [
+            ("-", None, false),
+            ("/dev/null", None, false),
+            ("/no/log/f.jsonl", Some("/no/log"), false),
+            ("f.csv", Some("."), false),
+            ("../f.csv.gz", Some(".."), true),
+            ("/no/100%%/f.jsonl", Some("/no/100%"), false),
+            ("/no/log/%Y/f-%H.jsonl", Some("/no/log"), true),
+            ("f-%s", Some("."), true),
+        ] {
+            let needs = needs(destination, &plain).unwrap();
+            assert_eq!((needs.folder, needs.renames), (folder.map(PathBuf::from), renames), "{destination}");
+        }
+        let rotate = FileOptions { rotate: Some("1h".parse().unwrap()), ..FileOptions::default() };
+        let keep = FileOptions { keep: "3".parse().unwrap(), ..FileOptions::default() };
+        let compress = FileOptions { compress: Some(Compress::Zstd), ..FileOptions::default() };
+        for options in [rotate, keep, compress] {
+            assert!(needs("f.jsonl", &options).unwrap().renames, "{options:?}");
+            assert_eq!(needs("-", &options).unwrap(), Needs::default());
+        }
+        assert!(matches!(needs("f-%N.jsonl", &plain), Err(Error::Option(_))));
     }
 
     #[test]

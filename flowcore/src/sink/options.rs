@@ -40,6 +40,9 @@ pub struct FileOptions {
     /// The time in the first name. Without it the first file of a name with a time in it begins with the first
     /// [`advance`](super::Sink::advance).
     pub now: Option<Timestamp>,
+    /// Who is to own files and folders that are made, a user and a group: root opens the first ones for a user who goes on
+    /// with them. Without it, who makes them.
+    pub owner: Option<(u32, u32)>,
 }
 
 impl From<Existing> for FileOptions {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::destination::Destination;
 use super::files::Files;
 use super::packer::{Compression, Packer};
-use super::{FileOptions, SinkCounts};
+use super::place::Known;
+use super::{FileOptions, SinkCounts, SyncPolicy};
 use crate::error::Error;
 use crate::spool::Spool;
 use crate::time::Timestamp;
@@ -34,7 +35,10 @@ pub(super) struct Output {
     packer: Packer,
     /// When the last compressed frame was written.
     last_frame: Option<Instant>,
-    header: Header,
+    /// How long a flush waits after that.
+    between_frames: Duration,
+    /// What every file begins with.
+    header: Vec<u8>,
     /// Failures are waited out.
     patient: bool,
     /// Why nothing is written for now.
@@ -52,18 +56,10 @@ pub(super) struct Output {
     now: Option<Timestamp>,
 }
 
-/// What every file begins with.
-#[derive(Default)]
-struct Header {
-    bytes: Vec<u8>,
-    /// The first line of a file that is added to, and what is said of one that begins otherwise.
-    first: Option<(String, &'static str)>,
-}
-
 impl Output {
-    /// Opens a destination: `-` or a file.
-    pub(super) fn open(destination: &str, options: &FileOptions) -> Result<Self, Error> {
-        let (to, compression) = Destination::open(destination, options)?;
+    /// Opens a destination: `-` or a file; one that is added to must be `known`.
+    pub(super) fn open(destination: &str, options: &FileOptions, known: Known) -> Result<Self, Error> {
+        let (to, compression) = Destination::open(destination, options, known)?;
         Output::to(destination, to, compression, options)
     }
 
@@ -90,7 +86,11 @@ impl Output {
             portion: packer.portion(),
             packer,
             last_frame: None,
-            header: Header::default(),
+            between_frames: match options.sync {
+                SyncPolicy::Always => Duration::ZERO,
+                SyncPolicy::Every(_) | SyncPolicy::Off => FRAME_INTERVAL,
+            },
+            header: Vec::new(),
             failing: None,
             kept: None,
             tells_gaps: false,
@@ -102,15 +102,9 @@ impl Output {
         })
     }
 
-    /// Sets what every file begins with, and its first line; a file that begins otherwise is refused with `other`.
-    pub(super) fn begin(&mut self, first_line: &str, other: &'static str) -> Result<(), Error> {
-        self.header.first = Some((first_line.to_owned(), other));
-        self.look_at_head().map_err(|source| self.error(source))
-    }
-
     /// Sets the lines that every file begins with.
     pub(super) fn set_header(&mut self, lines: impl Into<Vec<u8>>) {
-        self.header.bytes = lines.into();
+        self.header = lines.into();
     }
 
     /// Tells whether a record that is written now would be the first of its file.
@@ -146,10 +140,11 @@ impl Output {
         Ok(&mut self.lines)
     }
 
-    /// Writes the lines that wait; compressed ones at most every 500 ms, since small frames compress badly.
+    /// Writes the lines that wait; compressed ones at most every 500 ms, since small frames compress badly, unless the disk
+    /// has to have all of them now.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         match self.last_frame {
-            Some(last) if last.elapsed() < FRAME_INTERVAL => {}
+            Some(last) if last.elapsed() < self.between_frames => {}
             _ => self.send()?,
         }
         match &mut self.to {
@@ -186,6 +181,9 @@ impl Output {
     pub(super) fn counts(&self) -> SinkCounts {
         let mut counts = self.counts.clone();
         counts.written = Some(self.written);
+        if let Destination::Files(files) = &self.to {
+            counts.problem = files.problem();
+        }
         if let Destination::Spool(spool) = &self.to {
             (counts.spooled, counts.written) = (self.written, Some(0));
             counts.spool_lost = spool.counts().full_records;
@@ -342,39 +340,21 @@ impl Output {
             Destination::Stream(..) | Destination::Spool(_) => true,
             Destination::Files(files) => files.is_open(),
         };
-        !self.lines.is_empty() || (is_open && self.to.is_empty() && !self.header.bytes.is_empty())
+        !self.lines.is_empty() || (is_open && self.to.is_empty() && !self.header.is_empty())
     }
 
     /// Opens the file that is due and writes its header.
     fn begin_file(&mut self) -> io::Result<()> {
-        if let Destination::Files(files) = &mut self.to
-            && files.ready()?
-            && let Err(other) = self.look_at_head()
-        {
-            if let Destination::Files(files) = &mut self.to {
-                files.refuse();
-            }
-            return Err(other);
+        if let Destination::Files(files) = &mut self.to {
+            files.ready()?;
         }
-        if self.to.is_empty() && !self.header.bytes.is_empty() {
-            match self.packer.pack(&self.header.bytes)? {
+        if self.to.is_empty() && !self.header.is_empty() {
+            match self.packer.pack(&self.header)? {
                 Some(frame) => self.to.write_header(&frame)?,
-                None => self.to.write_header(&self.header.bytes)?,
+                None => self.to.write_header(&self.header)?,
             }
         }
         Ok(())
-    }
-
-    /// Compares the first line of the open file with what it should be.
-    fn look_at_head(&self) -> io::Result<()> {
-        match (&self.to, &self.header.first) {
-            (Destination::Files(files), Some((first, other)))
-                if files.head().is_some_and(|head| head != first) =>
-            {
-                Err(io::Error::new(ErrorKind::InvalidData, *other))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Writes the first lines; returns how many bytes of them are out.

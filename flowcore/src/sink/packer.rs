@@ -92,8 +92,13 @@ impl Packer {
 /// Whole are those that can be decompressed and have the checksum that they name.
 ///
 /// # Errors
-/// What the system says when it cannot be read.
-pub(super) fn whole_frames(file: impl Read, compression: Compression) -> io::Result<u64> {
+/// What the system says when it cannot be read, and [`ErrorKind::Interrupted`] when `goes_on` says no: however small a
+/// file is, what is in it may take long to unpack.
+pub(super) fn whole_frames(
+    file: impl Read,
+    compression: Compression,
+    goes_on: impl Fn() -> bool,
+) -> io::Result<u64> {
     let mut source = BufReader::with_capacity(FRAME_READ, Counted { inner: file, bytes: 0, failure: None });
     let mut whole = 0;
     loop {
@@ -102,9 +107,12 @@ pub(super) fn whole_frames(file: impl Read, compression: Compression) -> io::Res
         }
         let frame = match compression {
             Compression::Zstd => zstd::stream::read::Decoder::with_buffer(&mut source)
-                .and_then(|frame| io::copy(&mut frame.single_frame(), &mut io::sink())),
-            _ => io::copy(&mut GzDecoder::new(&mut source), &mut io::sink()),
+                .and_then(|frame| io::copy(&mut frame.single_frame(), &mut While(&goes_on))),
+            _ => io::copy(&mut GzDecoder::new(&mut source), &mut While(&goes_on)),
         };
+        if !goes_on() {
+            return Err(ErrorKind::Interrupted.into());
+        }
         if let Some(failure) = source.get_mut().failure.take() {
             return Err(failure);
         }
@@ -112,6 +120,19 @@ pub(super) fn whole_frames(file: impl Read, compression: Compression) -> io::Res
             return Ok(whole);
         }
         whole = source.get_ref().bytes - source.buffer().len() as u64;
+    }
+}
+
+/// Takes all bytes and forgets them, as long as that goes on.
+struct While<F>(F);
+
+impl<F: Fn() -> bool> Write for While<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.0)() { Ok(bytes.len()) } else { Err(ErrorKind::Other.into()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -210,14 +231,14 @@ mod tests {
                     _ if cut < bytes.len() => second,
                     _ => bytes.len(),
                 };
-                let whole = whole_frames(&bytes[..cut], compression).unwrap();
+                let whole = whole_frames(&bytes[..cut], compression, || true).unwrap();
                 assert_eq!(whole, expected as u64, "{compression:?} at {cut}");
             }
             let mut holes = bytes.clone();
             holes[second + 1000..second + 2000].fill(0);
-            assert_eq!(whole_frames(&holes[..], compression).unwrap(), second as u64);
+            assert_eq!(whole_frames(&holes[..], compression, || true).unwrap(), second as u64);
             let zeros = [&bytes[..], &[0; 5000]].concat();
-            assert_eq!(whole_frames(&zeros[..], compression).unwrap(), bytes.len() as u64);
+            assert_eq!(whole_frames(&zeros[..], compression, || true).unwrap(), bytes.len() as u64);
         }
     }
 
@@ -227,21 +248,35 @@ mod tests {
         for compress in [Compress::Gzip, Compress::Zstd] {
             let mut packed = Vec::new();
             pack_all(text.as_bytes(), &mut packed, compress, || true).unwrap();
-            assert_eq!(whole_frames(&packed[..], compress.into()).unwrap(), packed.len() as u64);
+            assert_eq!(whole_frames(&packed[..], compress.into(), || true).unwrap(), packed.len() as u64);
             let mut back = String::new();
             unpack(&packed[..], compress.into()).unwrap().read_to_string(&mut back).unwrap();
             assert!(back == text);
             let mut nothing = Vec::new();
             pack_all(&[][..], &mut nothing, compress, || true).unwrap();
-            assert!(whole_frames(&nothing[..], compress.into()).unwrap() > 0);
+            assert!(whole_frames(&nothing[..], compress.into(), || true).unwrap() > 0);
             let stopped = pack_all(text.as_bytes(), &mut Vec::new(), compress, || false);
             assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted);
         }
     }
 
     #[test]
+    fn unpacking_ends_where_it_is_told_to() {
+        let megabytes = vec![0; 64 << 20];
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let bomb = Packer::new(compression).unwrap().pack(&megabytes).unwrap().unwrap();
+            let looks = std::cell::Cell::new(0);
+            let goes_on = || looks.replace(looks.get() + 1) < 3;
+            let stopped = whole_frames(&bomb[..], compression, goes_on);
+            assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted);
+            // In the middle of the frame: it is looked at once more behind it.
+            assert_eq!(looks.get(), 5, "{compression:?}");
+        }
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_no_damage() {
         let folder = std::fs::File::open("/").unwrap();
-        assert!(whole_frames(folder, Compression::Zstd).is_err());
+        assert!(whole_frames(folder, Compression::Zstd, || true).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -10,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::template::{Form, Made, Template};
+use crate::record::Column;
 use crate::time::Timestamp;
 
 /// What becomes of a file that is there when it is opened.
@@ -19,42 +21,99 @@ pub(super) enum Opening {
     New,
     /// It is added to.
     Append,
-    /// It is emptied.
+    /// It is emptied by who opens it, once it is known that nobody else writes it.
     Empty,
+    /// It has to be there; one that may not be written is opened for reading.
+    Existing,
 }
 
-/// Opens the file at a path beneath a folder for reading and writing, and makes the folders between.
+/// Who is to own what root makes: a user and a group.
+pub(super) type Owner = Option<(u32, u32)>;
+
+/// Opens the file at a path beneath a folder for reading and writing, and makes the folders between, unless the file has
+/// to be there already.
 ///
-/// Neither they nor the file may be symbolic links. Files are made with mode 0640, folders with 0750.
+/// Neither they nor the file may be symbolic links. Files are made with mode 0640, folders with 0750, and given to
+/// their owner.
 ///
 /// # Errors
 /// What the system says; [`ErrorKind::AlreadyExists`] for a file that must not be there.
-pub(super) fn open_beneath(base: &Path, path: &Path, opening: Opening) -> io::Result<File> {
-    let folder_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut folder = rustix::fs::open(base, folder_flags, Mode::empty())?;
+pub(super) fn open_beneath(base: &Path, path: &Path, opening: Opening, owner: Owner) -> io::Result<File> {
+    let mut folder = rustix::fs::open(base, FOLDER, Mode::empty())?;
     let mut names: Vec<&std::ffi::OsStr> = path.iter().collect();
     let file = names.pop().ok_or(ErrorKind::InvalidInput)?;
     for name in names {
-        match rustix::fs::mkdirat(&folder, name, FOLDER_MODE.into()) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(refused) => return Err(refused.into()),
-        }
+        let made = match opening {
+            Opening::Existing => Err(Errno::EXIST),
+            _ => rustix::fs::mkdirat(&folder, name, FOLDER_MODE.into()),
+        };
         // A link that is no folder is refused with ENOTDIR, as any other file.
-        folder = rustix::fs::openat(&folder, name, folder_flags | OFlags::NOFOLLOW, Mode::empty())?;
+        let inner = rustix::fs::openat(&folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty());
+        folder = match made {
+            Ok(()) => give(inner?, &folder, owner)?,
+            Err(Errno::EXIST) => inner?,
+            Err(refused) => return Err(refused.into()),
+        };
     }
-    let mut flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match opening {
-        Opening::New => flags |= OFlags::EXCL,
-        Opening::Append => {}
-        Opening::Empty => flags |= OFlags::TRUNC,
-    }
-    match rustix::fs::openat(&folder, file, flags, FILE_MODE.into()) {
+    let open = |flags| rustix::fs::openat(&folder, file, flags | FILE, FILE_MODE.into());
+    let (new, old) = (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, OFlags::RDWR);
+    let opened = match opening {
+        Opening::Existing => match open(old) {
+            Err(Errno::ACCESS) => open(OFlags::RDONLY),
+            outcome => outcome,
+        },
+        _ => match open(new) {
+            Ok(made) => return give(made, &folder, owner).map(File::from),
+            Err(Errno::EXIST) if opening != Opening::New => open(old),
+            outcome => outcome,
+        },
+    };
+    match opened {
         Ok(file) => Ok(File::from(file)),
         Err(Errno::LOOP) => {
             Err(io::Error::new(ErrorKind::InvalidInput, "is a symbolic link, which is not followed"))
         }
         Err(Errno::EXIST) => Err(taken()),
         Err(refused) => Err(refused.into()),
+    }
+}
+
+/// Gives what was made to who goes on with it later. The group of a folder that hands its own on (setgid) stays.
+fn give(made: OwnedFd, within: &OwnedFd, owner: Owner) -> io::Result<OwnedFd> {
+    let Some((user, group)) = owner else { return Ok(made) };
+    if rustix::fs::fstat(&made)?.st_uid != user {
+        let hands_on = Mode::from_raw_mode(rustix::fs::fstat(within)?.st_mode).contains(Mode::SGID);
+        std::os::unix::fs::fchown(&made, Some(user), Some(group).filter(|_| !hands_on))?;
+    }
+    Ok(made)
+}
+
+/// Opens the folders from the base down to that of a file: once they are on disk, so is its name.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn folders(base: &Path, path: &Path) -> io::Result<Vec<File>> {
+    let mut folder = rustix::fs::open(base, FOLDER, Mode::empty())?;
+    let mut all = Vec::new();
+    for name in path.parent().unwrap_or(Path::new("")) {
+        let inner = rustix::fs::openat(&folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
+        all.push(std::mem::replace(&mut folder, inner).into());
+    }
+    all.push(folder.into());
+    Ok(all)
+}
+
+/// Waits until a disk has what is in a file, or the names in a folder.
+///
+/// # Errors
+/// What the system says; that it cannot do so with folders is none.
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    if !file.metadata()?.is_dir() {
+        return file.sync_data();
+    }
+    match file.sync_all() {
+        Err(unknown) if unknown.kind() == ErrorKind::InvalidInput => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -144,33 +203,69 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Cuts off a last line without an end: what a killed run left.
-pub(super) fn cut_to_whole_line(mut file: &File) -> io::Result<()> {
+/// By what a file is known that may be added to.
+#[derive(Clone, Debug)]
+pub(super) enum Known {
+    /// By its first line; and what is said of a file with another one.
+    Head(String, &'static str),
+    /// Any file of lines is added to.
+    Lines,
+}
+
+/// Looks at a file before it is added to, then cuts off a last line without an end: what a killed run left.
+///
+/// # Errors
+/// [`ErrorKind::InvalidData`] for a file that is another one, or has an end that this is not known to have left there;
+/// nothing of it has changed then.
+pub(super) fn go_on(mut file: &File, known: &Known) -> io::Result<()> {
+    let refuse = |what| Err(io::Error::new(ErrorKind::InvalidData, what));
     let length = file.metadata()?.len();
+    if length == 0 {
+        return Ok(());
+    }
+    if let Known::Head(first, other) = known
+        && first_line(file)? != *first
+    {
+        return refuse(*other);
+    }
     let start = length.saturating_sub(LONGEST_LINE);
     let mut tail = Vec::new();
     file.seek(SeekFrom::Start(start))?;
     file.take(LONGEST_LINE).read_to_end(&mut tail)?;
     let whole = whole_lines(&tail, tail.len());
-    if whole == 0 && length > 0 && !(start == 0 && tail.starts_with(RECORD)) {
-        return Err(io::Error::new(
-            ErrorKind::InvalidData,
-            "does not end in a whole line, so nothing is added to it",
-        ));
+    let cut_off = tail.get(whole..).unwrap_or_default();
+    if cut_off.is_empty() {
+        return Ok(());
     }
-    if whole < tail.len() {
-        file.set_len(start + whole as u64)?;
+    let begins_here = whole > 0 || start == 0;
+    if !begins_here || (matches!(known, Known::Lines) && !begins_like_a_record(cut_off)) {
+        return refuse("ends in half a line that is no record, so nothing is added to it");
     }
-    Ok(())
+    file.set_len(start + whole as u64)
 }
 
-/// Returns the first line of a file, without its end; none where it is empty.
-pub(super) fn first_line(mut file: &File) -> io::Result<Option<String>> {
+/// Tells whether half a line is that of a JSON object whose first member is named like a column.
+fn begins_like_a_record(line: &[u8]) -> bool {
+    // Where the power failed, zeros may stand for what did not reach the disk.
+    let end = line.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
+    let line = line.get(..end).unwrap_or_default();
+    let opened = line.strip_prefix(b"{\"").or(b"{\"".starts_with(line).then_some(&[][..]));
+    opened.is_some_and(|text| {
+        let name = text.split(|&byte| byte == b'"').next().unwrap_or_default();
+        let is_whole = name.len() < text.len();
+        Column::all().iter().map(|column| column.field.name.as_bytes()).any(|column| match is_whole {
+            true => column == name,
+            false => column.starts_with(name),
+        })
+    })
+}
+
+/// Returns the first line of a file, without its end.
+fn first_line(mut file: &File) -> io::Result<String> {
     file.seek(SeekFrom::Start(0))?;
     let mut line = Vec::new();
     BufReader::new(file).take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-    let line = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
-    Ok(Some(line).filter(|line| !line.is_empty()))
+    Ok(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned())
 }
 
 /// Returns the length of the whole lines among the first `written` bytes.
@@ -186,9 +281,8 @@ pub(super) fn taken() -> io::Error {
 /// How far back the end of the last whole line is looked for.
 const LONGEST_LINE: u64 = 1024 * 1024;
 
-/// How a record begins that may have been cut off before its end.
-const RECORD: &[u8] = b"{\"type\":\"";
-
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FILE: OFlags = OFlags::APPEND.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE_MODE: u32 = 0o640;
 const FOLDER_MODE: u32 = 0o750;
 

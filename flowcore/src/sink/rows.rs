@@ -2,7 +2,7 @@
 
 use super::host::HostRecords;
 use super::output::Output;
-use super::{Sink, by_output, csv, json, spell};
+use super::{FileOptions, Sink, by_output, csv, json, spell};
 use crate::error::Error;
 use crate::field::Scalar;
 use crate::record::{
@@ -28,12 +28,12 @@ struct Owner {
 }
 
 impl Rows {
-    /// Makes a sink for one type of record and writes the header, unless the file has it already.
+    /// Opens a sink for one type of record, whose files have a header.
     ///
     /// # Errors
-    /// [`Error::Output`] if the file has another header.
-    pub(super) fn new(mut output: Output, records: HostRecords) -> Result<Self, Error> {
-        csv::begin(&mut output, columns(records))?;
+    /// Those of [`csv::open`].
+    pub(super) fn open(to: &str, records: HostRecords, options: &FileOptions) -> Result<Self, Error> {
+        let output = csv::open(to, columns(records), options)?;
         Ok(Rows { output, records, cell: Vec::new(), owners: Vec::new() })
     }
 }

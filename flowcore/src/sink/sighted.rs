@@ -10,7 +10,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::output::Output;
-use super::{Existing, json};
+use super::place::Known;
+use super::{FileOptions, json};
 use crate::error::{Error, Reason};
 use crate::host::{Credentials, Owner, Process};
 use crate::key::{Endpoint, Proto};
@@ -27,8 +28,8 @@ impl SightedLines {
     ///
     /// # Errors
     /// Those of [`open`](super::open).
-    pub fn open(destination: &str, existing: Existing) -> Result<Self, Error> {
-        Ok(SightedLines { output: Output::open(destination, &existing.into())? })
+    pub fn open(destination: &str, options: impl Into<FileOptions>) -> Result<Self, Error> {
+        Ok(SightedLines { output: Output::open(destination, &options.into(), Known::Lines)? })
     }
 
     /// Writes a socket.
@@ -375,6 +376,7 @@ mod tests {
     use proptest::option::of;
     use proptest::prelude::*;
 
+    use super::super::Existing;
     use super::*;
 
     fn written(sockets: &[SightedSocket]) -> (tempfile::TempDir, String) {

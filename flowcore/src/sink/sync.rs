@@ -1,16 +1,19 @@
 //! Has the disk take what was written, by a thread of its own: writing does not wait for it.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Sends files to disk, each so long after it was written to.
+use super::place::sync;
+
+/// Sends files and folders to disk, each so long after it was written to.
 pub(super) struct Syncer {
     every: Duration,
     last: Instant,
     /// Written to, and not sent since.
-    file: Option<Arc<File>>,
+    written: VecDeque<Arc<File>>,
     /// The thread ends when this does.
     files: Option<SyncSender<Arc<File>>>,
 }
@@ -18,24 +21,37 @@ pub(super) struct Syncer {
 impl Syncer {
     /// Makes one; its thread starts when there is something to do.
     pub(super) fn new(every: Duration) -> Self {
-        Syncer { every, last: Instant::now(), file: None, files: None }
+        Syncer { every, last: Instant::now(), written: VecDeque::new(), files: None }
     }
 
-    /// Notes that a file was written to; one before it is sent off.
+    /// Notes that a file was written to.
     pub(super) fn note(&mut self, file: &Arc<File>) {
-        match &self.file {
-            Some(known) if Arc::ptr_eq(known, file) => return,
-            Some(_) => self.send(),
-            None => {}
+        if self.written.iter().any(|known| Arc::ptr_eq(known, file)) {
+            return;
         }
-        self.file = Some(file.clone());
+        if self.written.len() == MOST {
+            // The system writes it when it likes.
+            self.written.pop_front();
+        }
+        self.written.push_back(file.clone());
     }
 
     /// Sends off what was written, if it is time.
     pub(super) fn tick(&mut self) {
-        if self.file.is_some() && self.last.elapsed() >= self.every {
+        if !self.written.is_empty() && self.last.elapsed() >= self.every {
             self.send();
         }
+    }
+
+    /// Waits until the disk has what was not sent yet.
+    pub(super) fn finish(&mut self) {
+        self.written.drain(..).for_each(|file| _ = sync(&file));
+    }
+
+    /// Returns what was written to and not sent since.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> &VecDeque<Arc<File>> {
+        &self.written
     }
 
     fn send(&mut self) {
@@ -44,12 +60,12 @@ impl Syncer {
             let thread = std::thread::Builder::new().name("sync".into());
             // Without a thread the system writes when it likes; the next call tries again.
             self.files =
-                thread.spawn(move || files.iter().for_each(|file| _ = file.sync_data())).ok().map(|_| sender);
+                thread.spawn(move || files.iter().for_each(|file| _ = sync(&file))).ok().map(|_| sender);
         }
-        if let (Some(files), Some(file)) = (&self.files, &self.file)
+        while let (Some(files), Some(file)) = (&self.files, self.written.front())
             && files.try_send(file.clone()).is_ok()
         {
-            self.file = None;
+            self.written.pop_front();
             self.last = Instant::now();
         }
     }
@@ -57,6 +73,9 @@ impl Syncer {
 
 /// Files that wait for a slow disk; where it has no room for more, they are sent later.
 const WAITING: usize = 4;
+
+/// Files that are held open until they are sent.
+const MOST: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -79,6 +98,18 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         }
         syncer.tick();
-        assert!(syncer.file.is_none());
+        assert!(syncer.written.is_empty());
+    }
+
+    #[test]
+    fn a_slow_disk_does_not_hold_all_files_open() {
+        let mut syncer = Syncer::new(Duration::from_secs(3_600));
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        for _ in 0..MOST + 10 {
+            let next = Arc::new(file.try_clone().unwrap());
+            syncer.note(&next);
+            syncer.note(&next);
+        }
+        assert_eq!(syncer.written.len(), MOST);
     }
 }

@@ -8,10 +8,10 @@ use std::time::UNIX_EPOCH;
 
 use super::super::Existing;
 use super::super::packer::Compression;
-use super::super::place::{Opening, cut_to_whole_line, first_line, highest, is_at, open_beneath, taken};
+use super::super::place::{Opening, go_on, highest, is_at, open_beneath, taken};
 use super::super::template::PART;
-use super::super::tidy::{is_lockable, with};
-use super::{Current, Files, Named};
+use super::super::tidy::{Tidy, is_lockable, with};
+use super::{Current, DAY, Files, NAMES_BETWEEN, Named};
 use crate::time::Timestamp;
 
 impl Files {
@@ -55,6 +55,7 @@ impl Files {
             }
             Existing::Append => self.open_next(time)?,
             existing => {
+                self.forget_names(time);
                 let last = self.numbers.entry(self.template.name(time, 1)).or_default();
                 *last += 1;
                 let named = Named { time, number: *last };
@@ -69,7 +70,8 @@ impl Files {
     /// Goes on with the newest file of a name after a restart, else takes the first number that is free.
     fn open_next(&mut self, time: Timestamp) -> io::Result<Current> {
         let highest = highest(&self.template, time)?;
-        let mut number = highest.map_or(1, |(number, _)| number + 1);
+        // Behind the last number there is they begin anew.
+        let mut number = highest.and_then(|(number, _)| number.checked_add(1)).unwrap_or(1);
         if let Some((number, true)) = highest.filter(|_| !self.begun) {
             match self.open_named(&Named { time, number }, Opening::Append) {
                 Ok(current) if self.goes_on(&current) => return Ok(current),
@@ -80,10 +82,19 @@ impl Files {
         }
         loop {
             match self.open_named(&Named { time, number }, Opening::New) {
-                Err(error) if is_taken(&error) => number += 1,
+                Err(error) if is_taken(&error) => number = number.checked_add(1).ok_or(error)?,
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Forgets names that cannot come again, unless a live clock is set back by more than a day.
+    fn forget_names(&mut self, now: Timestamp) {
+        if !self.options.live || !self.numbers.len().is_multiple_of(NAMES_BETWEEN) {
+            return;
+        }
+        let time_of = |name: &Path| self.template.read(name).and_then(|made| made.time);
+        self.numbers.retain(|name, _| time_of(name).is_none_or(|time| now.nanos_since(time) < DAY));
     }
 
     /// Tells whether a file that a run before has left belongs to the present period and has room.
@@ -116,18 +127,20 @@ impl Files {
             _ => opening,
         };
         let beneath = path.strip_prefix(self.template.base()).unwrap_or(Path::new(""));
-        let mut file = open_beneath(self.template.base(), beneath, opening)?;
+        let opening_alone = self.tidy.as_ref().map(Tidy::hold);
+        let mut file = open_beneath(self.template.base(), beneath, opening, self.options.owner)?;
         if self.tidy.is_some() && !(is_lockable(&file) && is_at(&file, &path)) {
             return Err(io::Error::new(ErrorKind::ResourceBusy, "is in use by another process"));
         }
-        let mut head = None;
-        if opening == Opening::Append {
-            cut_to_whole_line(&file)?;
-            head = first_line(&file)?;
+        drop(opening_alone);
+        match opening {
+            Opening::New | Opening::Existing => {}
+            Opening::Append => go_on(&file, &self.known)?,
+            Opening::Empty => file.set_len(0)?,
         }
         let bytes = file.seek(SeekFrom::End(0))?;
         let (file, named, has_records) = (Arc::new(file), named.clone(), bytes > 0);
-        Ok(Current { file, path, named, bytes, has_records, head })
+        Ok(Current { file, path, named, bytes, has_records })
     }
 }
 

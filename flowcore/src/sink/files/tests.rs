@@ -23,7 +23,7 @@ impl Bench {
 
     fn open(&self, name: &str, now: &str) -> Result<Files, Error> {
         let options = FileOptions { now: Some(at(now)), ..self.options.clone() };
-        Files::open(&format!("{}/{name}", self.folder.path().to_str().unwrap()), &options)
+        Files::open(&format!("{}/{name}", self.folder.path().to_str().unwrap()), &options, Known::Lines)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -109,7 +109,7 @@ fn a_replay_rotates_by_the_time_it_is_told() {
     let mut bench = Bench::new("1h");
     bench.options = FileOptions { existing: Existing::Refuse, live: false, ..bench.options };
     let path = format!("{}/f-%H.jsonl", bench.folder.path().to_str().unwrap());
-    let mut files = Files::open(&path, &bench.options).unwrap();
+    let mut files = Files::open(&path, &bench.options, Known::Lines).unwrap();
     assert_eq!(files.ready().unwrap_err().kind(), ErrorKind::InvalidInput);
     for (time, text) in [("03:00:00", "1\n"), ("04:00:00", "2\n"), ("03:30:00", "3\n")] {
         files.advance(at(time)).unwrap();
@@ -118,7 +118,7 @@ fn a_replay_rotates_by_the_time_it_is_told() {
     files.finish().unwrap();
     let all = map(&[("f-03-2.jsonl", "3\n"), ("f-03.jsonl", "1\n"), ("f-04.jsonl", "2\n")]);
     assert_eq!(bench.all(), all);
-    let mut again = Files::open(&path, &bench.options).unwrap();
+    let mut again = Files::open(&path, &bench.options, Known::Lines).unwrap();
     again.advance(at("04:10:00")).unwrap();
     assert_eq!(again.ready().unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(bench.all(), all);
@@ -128,7 +128,7 @@ fn a_replay_rotates_by_the_time_it_is_told() {
 fn a_restart_goes_on_with_the_newest_file_of_the_period() {
     let bench = Bench::new("1h,10B");
     fs::write(bench.path("f-15.jsonl"), "1\n").unwrap();
-    fs::write(bench.path("f-15-2.jsonl"), "2\n3").unwrap();
+    fs::write(bench.path("f-15-2.jsonl"), "2\n{").unwrap();
     fs::write(bench.path("f-14-7.jsonl"), "0\n").unwrap();
     let mut files = bench.open("f-%H.jsonl", "15:20:00").unwrap();
     write(&mut files, "4\n");
@@ -234,6 +234,86 @@ fn a_file_that_another_process_writes_is_left_alone() {
     write(&mut first, "1\n");
     write(&mut second, "2\n");
     assert_eq!(bench.all(), map(&[("f-15.jsonl", "1\n"), ("f-15-2.jsonl", "2\n")]));
+}
+
+#[test]
+fn a_file_that_another_process_writes_is_not_emptied_by_force() {
+    let mut bench = Bench::new("");
+    bench.options.keep = Keep { files: Some(10), ..Keep::default() };
+    let mut first = bench.open("f.jsonl", "15:20:00").unwrap();
+    write(&mut first, "1\n");
+    bench.options.existing = Existing::Overwrite;
+    let Err(Error::Output { source, .. }) = bench.open("f.jsonl", "15:20:00") else { panic!("it is opened") };
+    assert_eq!(source.kind(), ErrorKind::ResourceBusy);
+    assert_eq!(bench.all(), map(&[("f.jsonl", "1\n")]));
+    drop(first);
+    write(&mut bench.open("f.jsonl", "15:20:00").unwrap(), "2\n");
+    assert_eq!(bench.all(), map(&[("f.jsonl", "2\n")]));
+}
+
+#[test]
+fn a_new_file_is_never_taken_for_a_leftover() {
+    let bench = Bench::new("1B");
+    let mut files = bench.open("f.jsonl.gz", "15:20:00").unwrap();
+    for _ in 0..500 {
+        write(&mut files, "1\n");
+        files.close_if_large(true).unwrap();
+    }
+    files.finish().unwrap();
+    // No number was passed over.
+    assert_eq!(bench.all().len(), 500);
+    assert!(bench.path("f-500.jsonl.gz").exists());
+}
+
+#[test]
+fn behind_the_last_number_there_is_they_begin_anew() {
+    let bench = Bench::new("1h,1B");
+    fs::write(bench.path("f-15-4294967295.jsonl"), "x\n").unwrap();
+    fs::write(bench.path("f-15.jsonl"), "x\n").unwrap();
+    write(&mut bench.open("f-%H.jsonl", "15:20:00").unwrap(), "1\n");
+    assert_eq!(bench.all()["f-15-2.jsonl"], "1\n");
+}
+
+#[test]
+fn lines_that_are_not_ours_are_left_alone_at_a_restart() {
+    let bench = Bench::new("1h");
+    fs::write(bench.path("f-15.jsonl"), "notes\nmore").unwrap();
+    write(&mut bench.open("f-%H.jsonl", "15:20:00").unwrap(), "1\n");
+    assert_eq!(bench.all(), map(&[("f-15.jsonl", "notes\nmore"), ("f-15-2.jsonl", "1\n")]));
+    let bench = Bench::new("");
+    fs::write(bench.path("notes.txt"), "notes\nmore").unwrap();
+    let Err(Error::Output { source, .. }) = bench.open("notes.txt", "15:20:00") else {
+        panic!("it is opened")
+    };
+    assert_eq!(source.kind(), ErrorKind::InvalidData);
+    assert_eq!(bench.all(), map(&[("notes.txt", "notes\nmore")]));
+}
+
+#[test]
+fn names_that_cannot_come_again_are_not_remembered_for_ever() {
+    let mut bench = Bench::new("1h");
+    bench.options.existing = Existing::Overwrite;
+    for (name, most) in [("f-%Y%m%d-%H.jsonl", NAMES_BETWEEN + 24), ("f-%H.jsonl", 24)] {
+        let mut files = bench.open(name, "15:20:00").unwrap();
+        for hour in 0..3_000 {
+            files.advance(at("15:20:00").saturating_add_nanos(hour * 3_600_000_000_000)).unwrap();
+            files.ready().unwrap();
+        }
+        assert!(files.numbers.len() <= most, "{name}: {}", files.numbers.len());
+    }
+    // A name that comes again has the next number.
+    assert!(bench.path("f-15-125.jsonl").exists() && !bench.path("f-15-126.jsonl").exists());
+}
+
+#[test]
+fn a_new_file_has_its_folders_sent_to_disk() {
+    let bench = Bench::new("1h");
+    let mut files = bench.open("%Y/f-%H.jsonl", "15:20:00").unwrap();
+    write(&mut files, "1\n");
+    let waiting = files.syncer.as_ref().unwrap().waiting();
+    let paths = [bench.path(""), bench.path("2026"), bench.path("2026/f-15.jsonl")];
+    assert_eq!(waiting.len(), paths.len());
+    assert!(waiting.iter().zip(&paths).all(|(file, path)| is_at(file, path)));
 }
 
 #[test]

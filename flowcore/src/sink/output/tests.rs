@@ -11,7 +11,7 @@ fn put(output: &mut Output, text: &str) {
 }
 
 fn open(destination: &str, existing: Existing) -> Result<Output, Error> {
-    Output::open(destination, &existing.into())
+    Output::open(destination, &existing.into(), Known::Lines)
 }
 
 fn write(destination: &str, existing: Existing, text: &str) {
@@ -117,31 +117,46 @@ fn a_compressed_file_without_records_can_be_read() {
         let (_folder, path) = place(&format!("flows.jsonl.{ending}"));
         open(&path, Existing::Refuse).unwrap().finish().unwrap();
         assert_eq!(unpacked(&path), "");
-        Output::open(&path, &live_options()).unwrap().finish().unwrap();
+        Output::open(&path, &live_options(), Known::Lines).unwrap().finish().unwrap();
         assert!(!Path::new(&path.replace(".jsonl", "-2.jsonl")).exists());
     }
 }
 
 #[test]
 fn a_cut_line_is_taken_off_before_more_is_added() {
-    let (_folder, path) = place("flows.jsonl");
+    let (_folder, path) = place("flows.csv");
+    let open = |first: &str| {
+        let known = Known::Head(first.to_owned(), "is another one");
+        Output::open(&path, &Existing::Append.into(), known)
+    };
     fs::write(&path, "first\nsecond\nthi").unwrap();
-    let mut output = open(&path, Existing::Append).unwrap();
-    assert_eq!(kind(output.begin("another", "is another one")), ErrorKind::InvalidData);
-    output.begin("first", "is another one").unwrap();
+    assert_eq!(kind(open("another")), ErrorKind::InvalidData);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "first\nsecond\nthi");
+    let mut output = open("first").unwrap();
     output.set_header("first\n");
     put(&mut output, "third\n");
     output.finish().unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "first\nsecond\nthird\n");
 
-    fs::write(&path, "no line at all").unwrap();
-    assert_eq!(kind(open(&path, Existing::Append)), ErrorKind::InvalidData);
     fs::write(&path, "").unwrap();
-    let mut output = open(&path, Existing::Append).unwrap();
-    output.begin("first", "is another one").unwrap();
+    let mut output = open("first").unwrap();
     output.set_header("first\n");
     output.finish().unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "first\n");
+}
+
+#[test]
+fn the_disk_has_all_that_was_flushed_compressed_or_not() {
+    for ending in ["gz", "zst"] {
+        let (_folder, path) = place(&format!("flows.jsonl.{ending}"));
+        let options = FileOptions { sync: SyncPolicy::Always, ..live_options() };
+        let mut output = Output::open(&path, &options, Known::Lines).unwrap();
+        for text in ["1\n", "2\n", "3\n"] {
+            put(&mut output, text);
+            output.flush().unwrap();
+        }
+        assert_eq!(unpacked(&format!("{path}.part")), "1\n2\n3\n");
+    }
 }
 
 #[test]
@@ -162,7 +177,7 @@ fn a_full_device_is_an_error_and_the_lines_wait() {
 fn missing_folders_are_errors_at_the_start() {
     let (_folder, path) = place("no/such/flows.csv");
     assert_eq!(kind(open(&path, Existing::Overwrite)), ErrorKind::NotFound);
-    assert_eq!(kind(Output::open(&path, &live_options())), ErrorKind::NotFound);
+    assert_eq!(kind(Output::open(&path, &live_options(), Known::Lines)), ErrorKind::NotFound);
     let (_folder, path) = place("no/such/%Y.csv");
     assert_eq!(kind(open(&path, Existing::Overwrite)), ErrorKind::NotFound);
 }
@@ -174,7 +189,7 @@ fn lines_that_wait_belong_to_the_time_they_came_in() {
     for live in [true, false] {
         let options =
             FileOptions { rotate, live, now: None, existing: Existing::Overwrite, ..live_options() };
-        let mut output = Output::open(&path, &options).unwrap();
+        let mut output = Output::open(&path, &options, Known::Lines).unwrap();
         for (seconds, text) in [(1, "1\n"), (9, "2\n"), (10, "3\n"), (45, "4\n"), (58, "5\n")] {
             output.advance(at(seconds)).unwrap();
             put(&mut output, text);
@@ -192,7 +207,7 @@ fn what_finds_no_room_is_dropped_and_told_of() {
     let (folder, path) = place("sub/flows.jsonl");
     let sub = folder.path().join("sub");
     fs::create_dir(&sub).unwrap();
-    let mut output = Output::open(&path, &live_options()).unwrap();
+    let mut output = Output::open(&path, &live_options(), Known::Lines).unwrap();
     output.tell_gaps();
     put(&mut output, "1\n");
     output.flush().unwrap();
@@ -224,7 +239,7 @@ fn what_cannot_be_written_at_the_end_is_counted() {
     let (folder, path) = place("sub/flows.csv");
     let sub = folder.path().join("sub");
     fs::create_dir(&sub).unwrap();
-    let mut output = Output::open(&path, &live_options()).unwrap();
+    let mut output = Output::open(&path, &live_options(), Known::Lines).unwrap();
     fs::remove_dir_all(&sub).unwrap();
     fs::write(&sub, "").unwrap();
     put(&mut output, "1\n");
@@ -239,8 +254,8 @@ fn no_line_is_cut_by_a_size_and_each_file_has_the_header() {
     for (size, ending) in [(10, "csv"), (1, "csv"), (10, "csv.gz"), (1000, "csv")] {
         let (folder, path) = place(&format!("a.{ending}"));
         let rotate = Some(Rotate { every: None, size: Some(size) });
-        let mut output = Output::open(&path, &FileOptions { rotate, ..live_options() }).unwrap();
-        output.begin("h", "is another one").unwrap();
+        let known = Known::Head("h".to_owned(), "is another one");
+        let mut output = Output::open(&path, &FileOptions { rotate, ..live_options() }, known).unwrap();
         output.set_header("h\n");
         let lines: Vec<String> = (0..100).map(|n| format!("{n}\n")).collect();
         for (nth, line) in lines.iter().enumerate() {

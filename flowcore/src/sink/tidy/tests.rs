@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::packer::Packer;
@@ -17,7 +18,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let template = Template::parse(&format!("{}/{name}", folder.path().to_str().unwrap())).unwrap();
         let options = FileOptions { existing: Existing::Append, live: true, ..options };
-        Bench { folder, rules: Rules { template, options, stop: AtomicBool::new(false) } }
+        Bench { folder, rules: Rules::new(template, options) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -36,8 +37,18 @@ impl Bench {
     }
 
     fn see_to(&self, current: &str, now: &str) {
+        self.try_to_see_to(current, now).unwrap();
+    }
+
+    fn try_to_see_to(&self, current: &str, now: &str) -> io::Result<()> {
         let current = Some(self.path(current)).filter(|_| !current.is_empty());
-        self.rules.see_to(&Job { now: Some(at(now)), current, closed: Vec::new() }, &HashSet::new()).unwrap();
+        let job = Job { now: Some(at(now)), current, closed: Vec::new() };
+        self.rules.see_to(job, &mut HashSet::new())
+    }
+
+    fn found(&self, name: &str) -> Found {
+        let path = self.path(name);
+        self.rules.sorted().unwrap().into_iter().find(|found| found.path == path).unwrap()
     }
 
     fn names(&self) -> BTreeSet<String> {
@@ -160,9 +171,12 @@ fn a_replay_compresses_its_own_files_only() {
     bench.rules.options.live = false;
     bench.put("f-0901.jsonl", "1\n");
     bench.put("f-0902.jsonl", "2\n");
-    let own = HashSet::from([bench.path("f-0902.jsonl")]);
-    bench.rules.see_to(&Job { now: None, current: None, closed: Vec::new() }, &own).unwrap();
+    let mut own = HashSet::new();
+    let closed = vec![bench.path("f-0902.jsonl")];
+    bench.rules.see_to(Job { now: None, current: None, closed }, &mut own).unwrap();
     assert_eq!(bench.names(), set(&["f-0901.jsonl", "f-0902.jsonl.zst"]));
+    // What is done is not remembered for ever.
+    assert!(own.is_empty());
 }
 
 #[test]
@@ -231,9 +245,103 @@ fn a_full_disk_leaves_the_file_as_it_was() {
     bench.put("f-01.jsonl", "1\n");
     // What stands where the compressed file is to grow is a folder: it cannot be made.
     fs::create_dir(bench.path("f-01.jsonl.zst.part")).unwrap();
-    let job = Job { now: None, current: None, closed: Vec::new() };
-    assert!(bench.rules.see_to(&job, &HashSet::new()).is_err());
+    let error = bench.try_to_see_to("", "09T03").unwrap_err().to_string();
+    assert!(error.contains("f-01.jsonl cannot be compressed: "), "{error}");
     assert_eq!(fs::read_to_string(bench.path("f-01.jsonl")).unwrap(), "1\n");
+}
+
+#[test]
+fn a_file_that_cannot_be_deleted_hinders_no_other_and_does_not_count() {
+    let bench = Bench::new("%Y%m%d-%H.jsonl", keep("2"));
+    for hour in 2..6 {
+        bench.put_at(&format!("20260209-0{hour}.jsonl"), "09T00");
+    }
+    // A program that runs cannot be opened as a file is, not even by root.
+    let program = bench.path("20260209-01.jsonl");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let mut running = loop {
+        match std::process::Command::new(&program).arg0("sleep").arg("600").spawn() {
+            Ok(running) => break running,
+            // Another test began a process while the copy was open.
+            Err(busy) => assert!(std::time::Instant::now() < deadline, "{busy}"),
+        }
+    };
+    let error = bench.try_to_see_to("20260209-05.jsonl", "09T05").unwrap_err().to_string();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(error.contains("20260209-01.jsonl cannot be deleted: "), "{error}");
+    assert_eq!(bench.names(), set(&["20260209-01.jsonl", "20260209-04.jsonl", "20260209-05.jsonl"]));
+    bench.see_to("20260209-05.jsonl", "09T05");
+    assert_eq!(bench.names(), set(&["20260209-04.jsonl", "20260209-05.jsonl"]));
+}
+
+#[test]
+fn files_of_a_clock_that_was_ahead_go_first() {
+    let bench = Bench::new("%Y%m%d-%H.jsonl", keep("4"));
+    let names = ["20260209-03", "20260209-04", "20260209-05", "20310101-00", "20310101-01", "20310101-02"];
+    names.iter().for_each(|name| bench.put_at(&format!("{name}.jsonl"), "09T05"));
+    let left = |names: &[&str]| names.iter().map(|name| format!("{name}.jsonl")).collect::<BTreeSet<_>>();
+    bench.see_to("20260209-05.jsonl", "09T05");
+    assert_eq!(bench.names(), left(&[names[0], names[1], names[2], names[5]]));
+    bench.put_at("20260209-06.jsonl", "09T06");
+    bench.see_to("20260209-06.jsonl", "09T06");
+    assert_eq!(bench.names(), left(&[names[0], names[1], names[2], "20260209-06"]));
+    // A job that had to wait is not the present.
+    bench.put_at("20260209-07.jsonl", "09T07");
+    bench.rules.now.store(at("09T07").as_nanos(), Ordering::Relaxed);
+    bench.see_to("20260209-06.jsonl", "09T06");
+    assert_eq!(bench.names(), left(&[names[1], names[2], "20260209-06", "20260209-07"]));
+}
+
+#[test]
+fn a_replay_knows_no_clock_that_was_ahead() {
+    let mut bench = Bench::new("%Y%m%d-%H.jsonl", keep("1"));
+    bench.rules.options.live = false;
+    bench.put_at("20260209-05.jsonl", "09T05");
+    bench.put_at("20260210-05.jsonl", "09T05");
+    bench.see_to("", "09T05");
+    assert_eq!(bench.names(), set(&["20260210-05.jsonl"]));
+}
+
+#[test]
+fn whatever_takes_long_ends_at_once_and_is_taken_back() {
+    let packed = Packer::new(Compression::Zstd).unwrap().pack(b"1\n").unwrap().unwrap();
+    let bench = Bench::new("f-%H.jsonl.zst", FileOptions::default());
+    bench.put("f-01.jsonl.zst.part", [&packed[..], b"half"].concat());
+    bench.rules.stop.store(true, Ordering::Relaxed);
+    let found = bench.found("f-01.jsonl.zst.part");
+    let stopped = bench.rules.recover(&found, Compression::Zstd);
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!(fs::read(found.path).unwrap(), [&packed[..], b"half"].concat());
+
+    let bench = Bench::new("f-%H.jsonl", compress());
+    bench.put("f-01.jsonl", "1\n");
+    bench.put("f-01.jsonl.zst", packed);
+    bench.rules.stop.store(true, Ordering::Relaxed);
+    let stopped = bench.rules.compress(&bench.found("f-01.jsonl"), Compress::Zstd);
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!(bench.names(), set(&["f-01.jsonl", "f-01.jsonl.zst"]));
+}
+
+#[test]
+fn what_hinders_the_thread_is_told_until_it_has_gone() {
+    let bench = Bench::new("f-%H.jsonl", compress());
+    bench.put("f-01.jsonl", "1\n");
+    fs::create_dir(bench.path("f-01.jsonl.zst.part")).unwrap();
+    let mut tidy = Tidy::new(&bench.rules.template, &bench.rules.options).unwrap();
+    assert_eq!(tidy.problem(), None);
+    for hinders in [true, false] {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while tidy.problem().is_some() != hinders {
+            assert!(std::time::Instant::now() < deadline, "{:?}", tidy.problem());
+            tidy.request(Job { now: None, current: None, closed: Vec::new() }).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        _ = fs::remove_dir(bench.path("f-01.jsonl.zst.part"));
+    }
+    tidy.finish().unwrap();
+    assert_eq!(bench.names(), set(&["f-01.jsonl.zst"]));
 }
 
 #[test]
