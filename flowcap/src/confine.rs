@@ -8,7 +8,7 @@ use flowcore::Error;
 use crate::conf::is_server;
 use crate::plan::{Input, MeterPlan, Owners};
 use crate::run::say;
-use crate::sandbox::{Folder, Mode, Profile, Refusal, Role, User, enter};
+use crate::sandbox::{self, Folder, Mode, Profile, Refusal, Role, User, enter};
 #[cfg(feature = "ship")]
 use crate::sandbox::{as_user, give_up};
 use crate::shippers;
@@ -47,7 +47,7 @@ impl Confinement {
                 user: plan.running.user.as_deref().map(find).transpose()?,
                 folders: outputs
                     .filter_map(|to| Folder::of_output(to, lives))
-                    .chain(spools.map(Folder::of_spool))
+                    .chain(spools.map(|spool| Folder::of_spool(spool, lives)))
                     .collect(),
                 files: Vec::new(),
                 ports: Vec::new(),

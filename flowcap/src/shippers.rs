@@ -19,7 +19,7 @@ use flowcore::Error;
 use flowcore::meter::Stop;
 use flowcore::ship::{self, Destination, ShipOptions};
 use flowcore::sink::{self, FileOptions, Sink};
-use flowcore::spool::{Spool, SpoolOptions, SyncPolicy};
+use flowcore::spool::{Spool, SpoolOptions};
 
 use crate::args::read;
 use crate::conf::ServerKeys;
@@ -57,16 +57,11 @@ impl Shippers {
         ship::open(&destination, &options(&output.server)?, &Stop::new())?;
         let failed = |source| Error::Output { name: format!("spool {}", folder.display()), source };
         let defaults = SpoolOptions::default();
-        let sync = match files.sync {
-            sink::SyncPolicy::Always => SyncPolicy::Always,
-            sink::SyncPolicy::Every(time) => SyncPolicy::Every(time),
-            _ => SyncPolicy::Never,
-        };
         let max_bytes = output.server.spool_max.unwrap_or(defaults.max_bytes);
+        let kept = SpoolOptions { max_bytes, sync: files.sync, live: files.live };
         // What is made here has to be open to all processes that use it later.
-        let spool = confinement
-            .as_user(|| Spool::open(&folder, SpoolOptions { max_bytes, sync }))
-            .and_then(|opened| opened.map_err(failed))?;
+        let spool =
+            confinement.as_user(|| Spool::open(&folder, kept)).and_then(|opened| opened.map_err(failed))?;
         let (columns, restarts) = (output.columns.as_deref().unwrap_or_default(), Arc::default());
         let sink = sink::open_spooled(to, spool, columns, files, Arc::clone(&restarts))?;
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
@@ -140,7 +135,11 @@ fn count(mut output: ChildStdout, restarts: &AtomicU64) {
 pub(crate) fn check(output: &Output) -> Result<(), String> {
     let options = options(&output.server).map_err(|error| error.to_string())?;
     let destination = Destination::parse(&output.destination).map_err(|error| error.to_string())?;
-    ship::check(&destination, &options).map(|_| ()).map_err(|error| error.to_string())
+    // Whoever asks has said which server it is.
+    ship::check(&destination, &options).map(|_| ()).map_err(|error| {
+        let what = error.to_string();
+        what.strip_prefix(&format!("{destination}: ")).map_or(what.clone(), str::to_owned)
+    })
 }
 
 /// Returns the folder in which records wait: the one that was named, else one of the server's own among the state of

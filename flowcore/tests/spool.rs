@@ -76,7 +76,7 @@ fn races() {
     let folder = tempfile::tempdir().unwrap();
     let spool = folder.path().join("spool");
     let reader = start(folder.path(), &format!("lag {}", spool.display()), batches);
-    let options = SpoolOptions { max_bytes: 256 << 10, sync: SyncPolicy::Never };
+    let options = SpoolOptions { max_bytes: 256 << 10, sync: SyncPolicy::Off, live: true };
     let mut writer = Spool::open(&spool, options).unwrap();
     let start = Instant::now();
     let mut id = 0;
@@ -290,8 +290,15 @@ fn child(role: &str) {
 
 /// Writes until it is killed; tells the id up to which all is flushed.
 fn write(folder: &Path, first: u64, socket: &mut UnixStream) -> io::Result<()> {
-    let sync = if first.is_multiple_of(3_000_000) { SyncPolicy::Always } else { SyncPolicy::Never };
-    let mut spool = Spool::open(folder, SpoolOptions { sync, ..SpoolOptions::default() })?;
+    let sync = if first.is_multiple_of(3_000_000) {
+        SyncPolicy::Always
+    } else {
+        SyncPolicy::Every(Duration::from_millis(1))
+    };
+    let mut spool = Spool::open(
+        folder,
+        SpoolOptions { sync, live: first.is_multiple_of(2_000_000), ..SpoolOptions::default() },
+    )?;
     let mut id = first;
     loop {
         for _ in 0..id % 4 {

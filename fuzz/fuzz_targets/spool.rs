@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut backlog = Backlog::open(&folder).expect("a reader");
     read(&mut backlog);
-    let options = SpoolOptions { max_bytes: 1 << 20, sync: SyncPolicy::Never };
+    let options = SpoolOptions { max_bytes: 1 << 20, sync: SyncPolicy::Off, live: false };
     // Refused where a checksummed file says that the numbers are used up.
     if let Ok(mut spool) = Spool::open(&folder, options) {
         let next = spool.counts().next_seq;

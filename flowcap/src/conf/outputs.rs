@@ -3,7 +3,7 @@
 use clap::{Args, Parser};
 use flowcore::filter::Types;
 use flowcore::record::Only;
-use flowcore::sink;
+use flowcore::sink::{self, FileOptions};
 use flowcore::spool::MIN_BYTES;
 
 use crate::args::{Fields, Format, fields, read, size};
@@ -88,7 +88,7 @@ pub(crate) struct ServerKeys {
     pub(crate) batch: Option<Batch>,
 
     /// The folder in which records wait for the server.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", value_parser = folder)]
     pub(crate) spool: Option<String>,
 
     /// The size of that folder beyond which the oldest records are lost.
@@ -162,7 +162,7 @@ fn misnamed(to: &str) -> Option<String> {
                 "{to}: {kind} cannot be written, only .jsonl and .csv, and .gz or .zst of them"
             ));
         }
-        return sink::folder(to).err().map(|error| error.to_string());
+        return sink::needs(to, &FileOptions::default()).err().map(|error| error.to_string());
     }
     #[cfg(feature = "ship")]
     if let Err(error) = flowcore::ship::Destination::parse(to) {
@@ -179,6 +179,11 @@ pub(crate) fn is_server(destination: &str) -> bool {
 /// Returns the heading of the keys that a destination cannot have.
 pub(super) fn misplaced(destination: &str) -> &'static str {
     if is_server(destination) { FILE } else { SERVER }
+}
+
+/// Without a name it would be the current folder.
+fn folder(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("the name of a folder is needed".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// `1000`, `1MB`, `5s`, or some of them.

@@ -172,6 +172,10 @@ fn what_is_wrong_is_said_with_line_and_key() {
             "3: spool_max: '5' is refused: at least 65536 bytes are needed",
         ),
         (
+            "[[output]]\nto = 'https://a/'\nspool = ''",
+            "3: spool: '' is refused: the name of a folder is needed",
+        ),
+        (
             "[[output]]\nto = 'ftp://a/'",
             "2: to: 'ftp://a/': what is spoken there has to be one of https http tcp tls unix syslog syslog+tcp syslog+tls",
         ),

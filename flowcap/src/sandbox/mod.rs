@@ -119,9 +119,11 @@ impl fmt::Display for Refusal {
 }
 
 impl Folder {
-    /// Makes the folder of a spool, in which files come and go.
-    pub(crate) fn of_spool(path: PathBuf) -> Self {
-        Folder { path, parent: None, must_be_writable: true }
+    /// Makes the folder of a spool, in which files come and go. Who writes it while it `lives` makes it again.
+    pub(crate) fn of_spool(path: PathBuf, lives: bool) -> Self {
+        let above = if path.file_name().is_some() { parent(&path) } else { None };
+        let parent = above.filter(|_| lives).map(Path::to_owned);
+        Folder { path, parent, must_be_writable: true }
     }
 
     /// Makes the folder of an output; none for standard output and for what is no regular file.

@@ -99,7 +99,7 @@ impl ShipArgs {
     }
 
     fn send(&self) -> Result<(), Error> {
-        let failed = |source| Error::Output { name: self.to.clone(), source };
+        let failed = |source| Error::Output { name: "the spool".to_owned(), source };
         leave_signals().map_err(failed)?;
         // Linux calls it by the link that it was started by.
         let _ = std::fs::write("/proc/self/comm", "flowcap");
@@ -126,7 +126,8 @@ impl ShipArgs {
         };
         let shipper = Shipper::new(backlog, sender, options).log(log);
         let counters = shipper.counters();
-        shipper.run(&stop);
+        // Another process finds the folder that is in its place, and may use it.
+        shipper.run(&stop).map_err(failed)?;
         let left = Backlog::open(&folder).map(|backlog| backlog.waiting()).unwrap_or_default();
         if left > 0 {
             let (left, folder) = (counted(left, "record"), folder.display());
@@ -148,7 +149,7 @@ impl ShipArgs {
             // The resolver of names asks by TCP where an answer is long.
             _ => (Role::Shipper, vec![to.port, 53]),
         };
-        let folder = Folder::of_spool(spool_folder(&self.to, &self.server));
+        let folder = Folder::of_spool(spool_folder(&self.to, &self.server), false);
         let confinement = Confinement::of_role(role, vec![folder], self.user.as_deref(), self.sandbox)?;
         Ok(confinement.reaching(files, ports))
     }

@@ -148,7 +148,7 @@ fn escapee() {
         role,
         user: user.map(|user| User::find(&user).expect("a user")),
         folders: match role {
-            Role::Shipper => [&out, &again].map(|path| Folder::of_spool(path.clone())).into(),
+            Role::Shipper => [&out, &again].map(|path| Folder::of_spool(path.clone(), false)).into(),
             Role::Lookups => Vec::new(),
             _ => [&out, &again].into_iter().filter_map(|path| folder(path)).collect(),
         },

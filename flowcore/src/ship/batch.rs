@@ -14,7 +14,8 @@ pub trait Backlog {
     /// It has at most so many lines, and so many bytes unless it has only one.
     ///
     /// # Errors
-    /// What the system says; it is asked again.
+    /// What the system says; it is asked again. Of the kind [`NotFound`](io::ErrorKind::NotFound) where that has no use,
+    /// and the backlog has to be opened anew.
     fn next_batch(&mut self, limit_records: u64, limit_bytes: usize) -> io::Result<Option<Batch>>;
 
     /// Notes that a batch and all before it need not be sent again.

@@ -8,7 +8,6 @@ use super::options::ShipOptions;
 use super::patience::Patience;
 use super::stream::Stream;
 use super::syslog;
-use super::tls::TlsFiles;
 use super::token::Token;
 use crate::error::Error;
 use crate::stop::Stop;
@@ -36,12 +35,12 @@ pub fn check(destination: &Destination, options: &ShipOptions) -> Result<String,
     let limit = Instant::now() + options.connect_timeout;
     if destination.scheme == Scheme::Syslog {
         let addresses =
-            dial::resolve(&destination.host, destination.port, &patience, limit).map_err(failed)?;
+            dial::resolve(destination, options.allow_plaintext, &patience, limit).map_err(failed)?;
         let socket = syslog::connect_udp(&addresses).map_err(failed)?;
         let peer = socket.peer_addr().map_err(failed)?;
         return Ok(format!("{destination}: {peer}, UDP: whether anybody listens cannot be known"));
     }
-    let mut stream = Stream::open(destination, &TlsFiles::of(options), &patience, limit).map_err(failed)?;
+    let mut stream = Stream::open(destination, options, &patience, limit).map_err(failed)?;
     stream.settle(SETTLE).map_err(failed)?;
     let peer = stream.peer().map(|peer| format!(", {peer}")).unwrap_or_default();
     let tls =

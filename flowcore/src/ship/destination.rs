@@ -1,6 +1,7 @@
 //! Where records are sent: the parts of a server's address.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::error::Error;
@@ -119,6 +120,12 @@ impl Destination {
         format!("{}://{authority}{}", self.scheme.name(), self.path)
     }
 
+    /// Tells whether the name of the host can only be this machine; what it resolves to is looked at again.
+    pub(super) fn is_this_machine(&self) -> bool {
+        let is_loopback = |address: IpAddr| address.is_loopback();
+        self.host == "localhost" || self.host.parse().is_ok_and(is_loopback)
+    }
+
     /// Returns the path of a Unix socket.
     pub(super) fn socket(&self) -> Option<PathBuf> {
         (self.scheme == Scheme::Unix).then(|| PathBuf::from(&self.path))
@@ -168,6 +175,11 @@ impl Scheme {
     /// Tells whether TLS protects what is sent.
     pub fn is_tls(self) -> bool {
         matches!(self, Scheme::Https | Scheme::Tls | Scheme::SyslogTls)
+    }
+
+    /// Tells whether others on the way can read along: what leaves this machine without TLS.
+    pub fn is_in_the_clear(self) -> bool {
+        !self.is_tls() && self != Scheme::Unix
     }
 
     fn default_port(self) -> Option<u16> {

@@ -3,23 +3,41 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::destination::Destination;
 use super::patience::Patience;
 
-/// Returns the addresses of a host.
+/// Returns the addresses of a destination.
 ///
 /// # Errors
-/// What the resolver says, or that there was no time.
+/// What the resolver says, or that there was no time; [`InvalidInput`](io::ErrorKind::InvalidInput) where records would
+/// leave this machine in the clear, unless that is allowed.
 pub(super) fn resolve(
-    host: &str,
-    port: u16,
+    destination: &Destination,
+    allow_plaintext: bool,
     patience: &Patience,
     limit: Instant,
 ) -> io::Result<Vec<SocketAddr>> {
+    let host = &destination.host;
+    let found = addresses(host, destination.port, patience, limit)?;
+    if destination.scheme.is_in_the_clear()
+        && !allow_plaintext
+        && let Some(other) = found.iter().find(|address| !address.ip().is_loopback())
+    {
+        let what = format!("{host} is {}, another machine: allow_plaintext is not set", other.ip());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    Ok(found)
+}
+
+fn addresses(host: &str, port: u16, patience: &Patience, limit: Instant) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
@@ -59,12 +77,26 @@ pub(super) fn connect(
     Err(last)
 }
 
-/// Connects to a socket of this machine.
+/// Connects to a socket of this machine, at once or not at all.
 ///
 /// # Errors
-/// What the system says, or that there was no time.
-pub(super) fn connect_unix(path: PathBuf, patience: &Patience, limit: Instant) -> io::Result<UnixStream> {
-    aside(patience, limit, move || UnixStream::connect(path))
+/// What the system says; [`WouldBlock`](io::ErrorKind::WouldBlock) where so many wait to be accepted that one more
+/// would wait without end.
+pub(super) fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(true)?;
+    match net::connect(&stream, &address) {
+        Err(Errno::AGAIN) => {
+            Err(io::Error::new(io::ErrorKind::WouldBlock, "the server accepts no connections"))
+        }
+        connected => {
+            connected?;
+            stream.set_nonblocking(false)?;
+            Ok(stream)
+        }
+    }
 }
 
 /// Sets that small writes leave at once, and that a peer which is no longer there is noticed.
@@ -108,3 +140,38 @@ fn aside<T: Send + 'static>(
 /// After so many milliseconds without an acknowledgement of what was sent, a connection is closed by the kernel.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MS: u32 = 30_000;
+
+/// Programs that are started do not get the sockets.
+#[cfg(target_os = "linux")]
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC;
+#[cfg(not(target_os = "linux"))]
+const FLAGS: SocketFlags = SocketFlags::empty();
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_accepts_nobody_is_left_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ear");
+        let listener = UnixListener::bind(&path).unwrap();
+        // Room for one that waits.
+        net::listen(&listener, 0).unwrap();
+        let mut waiting = Vec::new();
+        let refused = loop {
+            match connect_unix(&path) {
+                Ok(stream) if waiting.len() < 100 => waiting.push(stream),
+                outcome => break outcome.unwrap_err(),
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert!(!waiting.is_empty());
+        listener.accept().unwrap();
+        connect_unix(&path).unwrap();
+        drop(listener);
+        assert_eq!(connect_unix(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

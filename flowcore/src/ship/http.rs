@@ -1,7 +1,8 @@
 //! Batches by HTTP: a POST each, over a connection that is kept.
 
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
@@ -10,7 +11,7 @@ use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::{Response, header};
 
-use super::destination::{Destination, Scheme};
+use super::destination::Destination;
 use super::options::ShipOptions;
 use super::patience::Patience;
 use super::status;
@@ -25,6 +26,8 @@ pub(super) struct HttpSender {
     agent: Agent,
     url: String,
     options: ShipOptions,
+    /// The status of an answer with more fields in its head than are read; 0 for others.
+    long_head: Arc<AtomicU16>,
 }
 
 impl HttpSender {
@@ -33,15 +36,6 @@ impl HttpSender {
         options: &ShipOptions,
         patience: Patience,
     ) -> Result<Self, Error> {
-        if destination.scheme == Scheme::Http
-            && !options.allow_plaintext
-            && !is_this_machine(&destination.host)
-        {
-            return Err(Error::Option(format!(
-                "{destination}: http goes to this machine only, anyone on the way could read along; \
-                 use https, or set allow_plaintext"
-            )));
-        }
         let config = Config::builder()
             .proxy(None)
             .http_status_as_error(false)
@@ -64,9 +58,11 @@ impl HttpSender {
             tls: TlsFiles::of(options),
             patience,
             allow_plaintext: options.allow_plaintext,
+            long_head: Arc::default(),
         };
+        let long_head = Arc::clone(&dialler.long_head);
         let agent = Agent::with_parts(config, dialler.clone(), dialler);
-        Ok(HttpSender { agent, url: destination.url(), options: options.clone() })
+        Ok(HttpSender { agent, url: destination.url(), options: options.clone(), long_head })
     }
 
     fn post(&self, batch: &Batch, token: Option<&Token>) -> Result<Sent, SendError> {
@@ -89,7 +85,17 @@ impl HttpSender {
             }
             false => &batch.lines,
         };
-        let mut answer = request.send(body.as_slice()).map_err(|error| self.trouble(error))?;
+        self.long_head.store(0, Ordering::Relaxed);
+        let sent = Sent { bytes: body.len() as u64, refused: 0 };
+        let mut answer = match (request.send(body.as_slice()), self.long_head.load(Ordering::Relaxed)) {
+            (Ok(answer), _) => answer,
+            // Its status says all that has to be known; to ask again would bring the same answer.
+            (Err(ureq::Error::Protocol(_)), status) if status != 0 => {
+                let what = format!("status {status}, with more fields than are read");
+                return status::verdict(status, what, None).map(|()| sent);
+            }
+            (Err(error), _) => return Err(self.trouble(error)),
+        };
         let status = answer.status().as_u16();
         let after = header_text(&answer, header::RETRY_AFTER.as_str());
         let after = after.and_then(|value| status::retry_after(value, SystemTime::now()));
@@ -102,7 +108,7 @@ impl HttpSender {
         text.map_err(|error| {
             SendError::retry(format!("status {status}, but the answer broke off: {error}"))
         })?;
-        Ok(Sent { bytes: body.len() as u64, refused: 0 })
+        Ok(sent)
     }
 
     fn trouble(&self, error: ureq::Error) -> SendError {
@@ -121,11 +127,6 @@ impl Sender for HttpSender {
             self.options.token_file.as_deref().map(Token::read).transpose().map_err(SendError::Settings)?;
         self.post(batch, token.as_ref())
     }
-}
-
-/// Tells whether the name of a host can only be this machine; what it resolves to is looked at again.
-fn is_this_machine(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn gzip(lines: &[u8]) -> io::Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! Batches over a connection without acknowledgements: JSON lines, and syslog messages after their lengths.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::destination::{Destination, Scheme};
@@ -8,15 +9,12 @@ use super::options::ShipOptions;
 use super::patience::Patience;
 use super::stream::Stream;
 use super::syslog::Syslog;
-use super::tls::TlsFiles;
 use super::{Batch, SendError, Sender, Sent};
 
 /// Sends batches over one connection, which it opens again when it is lost.
 pub(super) struct LineSender {
     destination: Destination,
-    tls: TlsFiles,
-    connect_timeout: Duration,
-    silence_timeout: Duration,
+    options: ShipOptions,
     patience: Patience,
     /// Makes messages of the lines; without it they go as they are.
     syslog: Option<Syslog>,
@@ -24,11 +22,20 @@ pub(super) struct LineSender {
     recent: Recent,
 }
 
-/// What was sent a short while ago and may not have been read.
-#[derive(Default)]
+/// What was sent a short while ago and may not have been read, oldest first.
 struct Recent {
-    sent: VecDeque<(Instant, Vec<u8>)>,
+    sent: VecDeque<Passed>,
     bytes: usize,
+    /// How long an open connection has to have had something.
+    time: Duration,
+}
+
+/// A batch that the kernel has taken.
+struct Passed {
+    first_seq: u64,
+    bytes: Vec<u8>,
+    /// When; none once the connection was lost that it went over.
+    when: Option<Instant>,
 }
 
 impl LineSender {
@@ -36,34 +43,50 @@ impl LineSender {
         let is_syslog = matches!(destination.scheme, Scheme::SyslogTcp | Scheme::SyslogTls);
         LineSender {
             destination: destination.clone(),
-            tls: TlsFiles::of(options),
-            connect_timeout: options.connect_timeout,
-            silence_timeout: options.silence_timeout,
+            options: options.clone(),
             patience,
             syslog: is_syslog.then(|| Syslog::new(options)),
             stream: None,
-            recent: Recent::default(),
+            recent: Recent::new(RECENTLY),
+        }
+    }
+
+    /// Leaves a connection that was closed. From then on nothing that went over it grows old.
+    fn look_after_connection(&mut self) {
+        if self.stream.take_if(|stream| !stream.is_open()).is_some() {
+            self.recent.lose();
         }
     }
 
     /// Returns a connection that was open a moment ago; on a new one, what was sent lately is sent again.
-    fn connection(&mut self) -> Result<(Stream, u64), SendError> {
-        if let Some(mut stream) = self.stream.take()
-            && stream.is_open()
-        {
+    fn connection(&mut self) -> io::Result<(Stream, u64)> {
+        self.look_after_connection();
+        if let Some(stream) = self.stream.take() {
             return Ok((stream, 0));
         }
-        let limit = Instant::now() + self.connect_timeout;
-        let opened = Stream::open(&self.destination, &self.tls, &self.patience, limit);
-        let mut stream = opened.map_err(|error| SendError::of_io(&error))?;
-        stream.settle(SETTLE).map_err(|error| SendError::of_io(&error))?;
-        self.recent.forget_old();
+        let limit = Instant::now() + self.options.connect_timeout;
+        let mut stream = Stream::open(&self.destination, &self.options, &self.patience, limit)?;
+        stream.settle(SETTLE)?;
         let mut repeated = 0;
-        for (_, bytes) in &self.recent.sent {
-            stream.write_all(bytes, self.silence_timeout).map_err(|error| SendError::of_io(&error))?;
-            repeated += bytes.len() as u64;
+        for passed in &mut self.recent.sent {
+            stream.write_all(&passed.bytes, self.options.silence_timeout)?;
+            passed.when = Some(Instant::now());
+            repeated += passed.bytes.len() as u64;
         }
         Ok((stream, repeated))
+    }
+
+    /// Sends bytes over a connection that is still open afterwards; returns how many were sent before them.
+    fn pass(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let (mut stream, repeated) = self.connection()?;
+        stream.write_all(bytes, self.options.silence_timeout)?;
+        match stream.is_open() {
+            true => self.stream = Some(stream),
+            false => {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the server"));
+            }
+        }
+        Ok(repeated)
     }
 }
 
@@ -73,44 +96,63 @@ impl Sender for LineSender {
             Some(syslog) => syslog.counted(batch),
             None => batch.lines.clone(),
         };
-        let (mut stream, repeated) = self.connection()?;
-        stream.write_all(&bytes, self.silence_timeout).map_err(|error| SendError::of_io(&error))?;
-        if !stream.is_open() {
-            return Err(SendError::retry("closed by the server"));
-        }
+        let repeated = self.pass(&bytes).map_err(|error| {
+            self.recent.lose();
+            SendError::of_io(&error)
+        })?;
         let sent = Sent { bytes: bytes.len() as u64 + repeated, refused: 0 };
-        self.recent.remember(bytes);
-        self.stream = Some(stream);
+        self.recent.remember(batch.first_seq, bytes);
         Ok(sent)
     }
 
+    fn in_doubt(&mut self) -> Option<u64> {
+        self.look_after_connection();
+        self.recent.forget_old();
+        self.recent.sent.front().map(|passed| passed.first_seq)
+    }
+
     fn finish(&mut self) {
-        if let Some(mut stream) = self.stream.take() {
-            stream.close(Instant::now() + GOODBYE);
+        self.look_after_connection();
+        if let Some(mut stream) = self.stream.take()
+            && stream.close(Instant::now() + GOODBYE)
+        {
+            self.recent = Recent::new(self.recent.time);
         }
+        self.recent.lose();
     }
 }
 
 impl Recent {
-    fn remember(&mut self, bytes: Vec<u8>) {
+    fn new(time: Duration) -> Self {
+        Recent { sent: VecDeque::new(), bytes: 0, time }
+    }
+
+    fn remember(&mut self, first_seq: u64, bytes: Vec<u8>) {
         self.forget_old();
         self.bytes += bytes.len();
-        self.sent.push_back((Instant::now(), bytes));
+        self.sent.push_back(Passed { first_seq, bytes, when: Some(Instant::now()) });
         // The batch just sent is kept whatever its size.
         while self.bytes > MOST_RECENT && self.sent.len() > 1 {
             self.forget_first();
         }
     }
 
+    /// Notes that the connection is lost: what went over it has to go over another one, however late that comes.
+    fn lose(&mut self) {
+        self.sent.iter_mut().for_each(|passed| passed.when = None);
+    }
+
     fn forget_old(&mut self) {
-        while self.sent.front().is_some_and(|(when, _)| when.elapsed() > RECENTLY) {
+        let time = self.time;
+        let is_old = |passed: &Passed| passed.when.is_some_and(|when| when.elapsed() > time);
+        while self.sent.front().is_some_and(is_old) {
             self.forget_first();
         }
     }
 
     fn forget_first(&mut self) {
-        if let Some((_, bytes)) = self.sent.pop_front() {
-            self.bytes -= bytes.len();
+        if let Some(passed) = self.sent.pop_front() {
+            self.bytes -= passed.bytes.len();
         }
     }
 }
@@ -119,24 +161,103 @@ impl Recent {
 const SETTLE: Duration = Duration::from_millis(200);
 /// How long the end waits for the server to close too.
 const GOODBYE: Duration = Duration::from_millis(300);
-/// What was sent within this time is sent again after a reconnection: twice what the kernel waits for an
-/// acknowledgement.
+/// What was sent within this time before a connection is lost is sent again over the next: more than the kernel needs
+/// to notice a peer that is gone.
 const RECENTLY: Duration = Duration::from_secs(60);
 /// Up to so many bytes of it: about what kernels hold for a connection.
 const MOST_RECENT: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread;
+
     use super::*;
+    use crate::stop::Stop;
+
+    fn batch(seq: u64) -> Batch {
+        let lines = format!("{{\"seq\":{seq}}}\n").into_bytes();
+        Batch { first_seq: seq, last_seq: seq, records: 1, gaps: 0, lines }
+    }
+
+    /// A sender to a port, for which a connection has to have had something for so long.
+    fn sender(to: SocketAddr, time: Duration) -> LineSender {
+        let options = ShipOptions::default();
+        let destination = Destination::parse(&format!("tcp://{to}")).unwrap();
+        let mut sender = LineSender::new(&destination, &options, Patience::new(Stop::new(), Duration::ZERO));
+        sender.recent = Recent::new(time);
+        sender
+    }
+
+    /// Waits until the sender knows that its connection is lost.
+    fn until_lost(sender: &mut LineSender) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while sender.in_doubt().is_some() && sender.stream.is_some() {
+            assert!(Instant::now() < deadline, "it is not noticed");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn an_outage_of_any_length_takes_nothing_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let mut sender = sender(to, Duration::from_secs(1));
+        for seq in 0..3 {
+            sender.send(&batch(seq)).unwrap();
+        }
+        // A server that has read nothing dies, and comes back after longer than anything is recent; twice.
+        let mut listener = Some(listener);
+        for seq in 3..5 {
+            drop(listener.take().map(|listener| listener.accept()));
+            until_lost(&mut sender);
+            thread::sleep(Duration::from_millis(1_100));
+            assert_eq!(sender.in_doubt(), Some(0));
+            assert!(sender.send(&batch(seq)).is_err());
+            listener = Some(TcpListener::bind(to).unwrap());
+            sender.send(&batch(seq)).unwrap();
+        }
+        let (stream, _) = listener.as_ref().unwrap().accept().unwrap();
+        sender.finish();
+        let lines = io::read_to_string(stream).unwrap();
+        assert_eq!(lines, (0..5).map(|seq| format!("{{\"seq\":{seq}}}\n")).collect::<String>());
+    }
+
+    #[test]
+    fn what_a_connection_has_had_for_long_is_no_longer_in_doubt() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = sender(listener.local_addr().unwrap(), Duration::from_millis(300));
+        assert_eq!(sender.in_doubt(), None);
+        sender.send(&batch(7)).unwrap();
+        assert_eq!(sender.in_doubt(), Some(7));
+        thread::sleep(Duration::from_millis(310));
+        assert_eq!(sender.in_doubt(), None);
+        // A server that closes when it is asked to has read everything; one that does not may have read nothing.
+        sender.send(&batch(8)).unwrap();
+        let reads = thread::spawn(move || io::read_to_string(listener.accept().unwrap().0).unwrap());
+        sender.finish();
+        assert_eq!(sender.in_doubt(), None);
+        assert_eq!(reads.join().unwrap(), "{\"seq\":7}\n{\"seq\":8}\n");
+    }
+
+    #[test]
+    fn a_server_that_does_not_close_at_the_end_may_have_read_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = sender(listener.local_addr().unwrap(), Duration::from_millis(50));
+        sender.send(&batch(1)).unwrap();
+        sender.finish();
+        thread::sleep(Duration::from_millis(60));
+        assert_eq!(sender.in_doubt(), Some(1));
+    }
 
     #[test]
     fn what_is_recent_is_bounded() {
-        let mut recent = Recent::default();
-        for _ in 0..10 {
-            recent.remember(vec![0; 1 << 20]);
+        let mut recent = Recent::new(RECENTLY);
+        for seq in 0..10 {
+            recent.remember(seq, vec![0; 1 << 20]);
         }
         assert_eq!((recent.sent.len(), recent.bytes), (4, 4 << 20));
-        recent.remember(vec![0; 9 << 20]);
+        recent.remember(10, vec![0; 9 << 20]);
         assert_eq!((recent.sent.len(), recent.bytes), (1, 9 << 20));
     }
 }

@@ -9,8 +9,9 @@
 //!   `Flowcap-Instance`, `Flowcap-First-Seq` and `Flowcap-Last-Seq` name what is in it. Redirects are not followed.
 //! - **Lines** ([`Scheme::Tcp`], [`Scheme::Tls`], [`Scheme::Unix`]) and **syslog over TCP and TLS**: the kernel has taken
 //!   the bytes, and the server has not closed the connection. There is no acknowledgement: a server that dies may take
-//!   with it what it had not read. What was sent in the last 60 s, up to 4 MiB, is therefore sent again after a
-//!   reconnection; more than that, and what was sent before this program itself was restarted, may be lost unseen.
+//!   with it what it had not read. What was sent in the last 60 s of a connection, up to 4 MiB, is therefore sent again
+//!   over the next, however late, and is not done in the backlog before. What a server has left unread for longer, or
+//!   beyond that, when it dies is lost unseen.
 //! - **syslog over UDP**: the datagram was sent. What the network or the server drops is lost unseen.
 //!
 //! Nothing here follows a proxy, and only the certificate authorities of the system can be moved by the environment
@@ -60,6 +61,13 @@ pub trait Sender: Send {
     /// [`SendError`] says what can be done about it.
     fn send(&mut self, batch: &Batch) -> Result<Sent, SendError>;
 
+    /// Returns the first number of what was sent that the server may not have yet; none where it has all of it.
+    ///
+    /// Asked all the while, also when nothing is sent, so that a connection which is lost is noticed.
+    fn in_doubt(&mut self) -> Option<u64> {
+        None
+    }
+
     /// Ends the connection in order, at the end.
     fn finish(&mut self) {}
 }
@@ -96,9 +104,15 @@ pub enum SendError {
 /// `drain` of the options and `stop` have to be those that [`Shipper::run`] is given: they end what waits.
 ///
 /// # Errors
-/// [`Error::Option`] for options that do not go together, and for HTTP in the clear to another machine.
+/// [`Error::Option`] for options that do not go together, and for what would go in the clear to another machine.
 pub fn open(destination: &Destination, options: &ShipOptions, stop: &Stop) -> Result<Box<dyn Sender>, Error> {
     options.check()?;
+    if destination.scheme.is_in_the_clear() && !options.allow_plaintext && !destination.is_this_machine() {
+        return Err(Error::Option(format!(
+            "{destination}: what is not encrypted goes to this machine only, since anyone on the way could read along; \
+             use https, tls or syslog+tls, or set allow_plaintext"
+        )));
+    }
     let patience = Patience::new(stop.clone(), options.drain);
     Ok(match destination.scheme {
         Scheme::Https | Scheme::Http => Box::new(http::HttpSender::new(destination, options, patience)?),

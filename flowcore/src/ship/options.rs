@@ -19,7 +19,7 @@ pub struct ShipOptions {
     pub client_key: Option<PathBuf>,
     /// When a batch is full.
     pub batch: BatchLimits,
-    /// Lets HTTP go in the clear to other machines too.
+    /// Lets what has no TLS go to other machines too, in the clear.
     pub allow_plaintext: bool,
     /// Compresses what HTTP sends.
     pub gzip: bool,

@@ -1,5 +1,6 @@
 //! The loop: batches from the backlog to the server, until it has them.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -22,8 +23,10 @@ pub struct Shipper<B> {
     counters: Arc<ShipCounters>,
     log: Log,
     trouble: Option<Trouble>,
-    /// What the backlog failed with, as long as it does.
-    backlog_said: String,
+    /// What was said last of the backlog.
+    said: Option<String>,
+    /// Batches that were sent and are not done, without their lines.
+    sent: VecDeque<Batch>,
 }
 
 /// How grave a message is.
@@ -71,7 +74,8 @@ impl<B: Backlog> Shipper<B> {
             counters: Arc::default(),
             log: Box::new(|_, _| {}),
             trouble: None,
-            backlog_said: String::new(),
+            said: None,
+            sent: VecDeque::new(),
         }
     }
 
@@ -88,17 +92,31 @@ impl<B: Backlog> Shipper<B> {
     }
 
     /// Sends until it is asked to stop, then what still waits, as long as the server takes it and for no longer than
-    /// `drain` of the options. A wait ends at once and a silent server is left after 0.6 s. What was not taken is not
-    /// done in the backlog.
-    pub fn run(mut self, stop: &Stop) {
+    /// `drain` of the options. A wait ends at once and a silent server is left after 0.6 s. What was not taken, or may
+    /// not have been, is not done in the backlog.
+    ///
+    /// # Errors
+    /// That of a backlog that has to be opened anew.
+    pub fn run(mut self, stop: &Stop) -> io::Result<()> {
+        let outcome = self.send(stop);
+        self.sender.finish();
+        self.settle();
+        outcome
+    }
+
+    fn send(&mut self, stop: &Stop) -> io::Result<()> {
         let patience = Patience::new(stop.clone(), self.options.drain);
         let mut held: Option<Held> = None;
         while !patience.is_over() {
+            self.settle();
             let stopping = patience.stopped().is_some();
             let more = match self.next(held.as_ref()) {
                 Ok(more) => {
-                    self.backlog_said.clear();
+                    self.said = None;
                     more
+                }
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound && held.is_none() && !stopping => {
+                    return Err(gone);
                 }
                 Err(error) => {
                     self.backlog_failed(&error);
@@ -118,21 +136,32 @@ impl<B: Backlog> Shipper<B> {
             if !self.ship(&batch, &patience) {
                 break;
             }
-            if let Err(error) = self.backlog.done(&batch) {
-                self.backlog_failed(&error);
+            self.sent.push_back(Batch { lines: Vec::new(), ..batch });
+        }
+        Ok(())
+    }
+
+    /// Notes in the backlog what the server surely has.
+    fn settle(&mut self) {
+        let in_doubt = self.sender.in_doubt();
+        let is_done = |batch: &Batch| in_doubt.is_none_or(|first| batch.last_seq < first);
+        let settled = self.sent.iter().take_while(|batch| is_done(batch)).count();
+        if let Some(last) = settled.checked_sub(1).and_then(|last| self.sent.get(last)) {
+            match self.backlog.done(last) {
+                Ok(()) => _ = self.sent.drain(..settled),
+                Err(error) => self.backlog_failed(&error),
             }
         }
-        self.sender.finish();
     }
 
     /// Takes what would still fit beside what is held.
     fn next(&mut self, held: Option<&Held>) -> io::Result<Option<Batch>> {
         let limits = self.options.batch;
         let (lines, bytes) = held.map_or((0, 0), |held| (held.batch.count(), held.batch.lines.len()));
-        self.backlog.next_batch(
-            limits.records.saturating_sub(lines).max(1),
-            limits.bytes.saturating_sub(bytes).max(1),
-        )
+        let records = limits.records.saturating_sub(lines).max(1);
+        let more = self.backlog.next_batch(records, limits.bytes.saturating_sub(bytes).max(1))?;
+        self.said = None;
+        Ok(more)
     }
 
     /// Puts more beside what is held, and returns what has to be sent now: what is full, or old enough, or has no room
@@ -153,7 +182,7 @@ impl<B: Backlog> Shipper<B> {
             }
         }
         let due = held.take_if(|held| {
-            let is_full = held.batch.count() >= limits.records || held.batch.lines.len() >= limits.bytes / 2;
+            let is_full = held.batch.count() >= limits.records || held.batch.lines.len() >= limits.bytes;
             is_full || stopping || held.since.elapsed() >= limits.time
         });
         due.map(|held| held.batch)
@@ -193,17 +222,13 @@ impl<B: Backlog> Shipper<B> {
                 return Outcome::Stopped;
             }
             self.counters.failed(&error.to_string());
-            let wait = match error {
-                SendError::Retry { ref what, after } => {
-                    let after = after.map(|after| after.min(self.options.longest_retry_after));
-                    self.fail(Level::Warn, what, after)
-                }
-                SendError::Settings(ref what) => self.fail(Level::Error, what, None),
-                SendError::TooLarge(ref what) => match part.halves() {
+            match &error {
+                SendError::Retry { .. } | SendError::Settings(_) => {}
+                SendError::TooLarge(what) => match part.halves() {
                     Some((first, second)) => return Outcome::Cut(first, second),
-                    None => return self.set_aside(part, what),
+                    None => return self.set_aside(part, what, patience),
                 },
-                SendError::Refused(ref what) => {
+                SendError::Refused(what) => {
                     *tries += 1;
                     if *tries >= self.options.tries {
                         match part.halves().filter(|_| *cuts > 0) {
@@ -211,12 +236,12 @@ impl<B: Backlog> Shipper<B> {
                                 *cuts -= 1;
                                 return Outcome::Cut(first, second);
                             }
-                            None => return self.set_aside(part, what),
+                            None => return self.set_aside(part, what, patience),
                         }
                     }
-                    self.fail(Level::Warn, what, None)
                 }
-            };
+            }
+            let wait = self.fail(&error);
             if !patience.sleep(wait) {
                 return Outcome::Stopped;
             }
@@ -241,9 +266,15 @@ impl<B: Backlog> Shipper<B> {
     }
 
     /// Counts a failure, says it if it is news, and returns how long to wait.
-    fn fail(&mut self, level: Level, what: &str, after: Option<Duration>) -> Duration {
+    fn fail(&mut self, error: &SendError) -> Duration {
         self.counters.retried();
         let options = &self.options;
+        let what = error.to_string();
+        let (level, after) = match error {
+            SendError::Settings(_) => (Level::Error, None),
+            SendError::Retry { after, .. } => (Level::Warn, *after),
+            _ => (Level::Warn, None),
+        };
         let trouble = self.trouble.get_or_insert_with(|| Trouble {
             since: Instant::now(),
             tries: 0,
@@ -252,11 +283,11 @@ impl<B: Backlog> Shipper<B> {
         });
         trouble.tries += 1;
         if trouble.said != what {
-            trouble.said = what.to_owned();
             (self.log)(level, &format!("{what}; trying again"));
+            trouble.said = what;
         }
         let wait = trouble.waits.next().unwrap_or(options.longest_wait).min(options.longest_wait);
-        after.map_or(wait, |after| after.max(options.first_wait))
+        after.map_or(wait, |after| after.min(options.longest_retry_after).max(options.first_wait))
     }
 
     /// Says why what waits is left after a request to stop, if that is news.
@@ -268,30 +299,45 @@ impl<B: Backlog> Shipper<B> {
         }
     }
 
-    /// Gives up records that the server will never take. A record of type `gap` tells it which; if it does not take
-    /// that either, the log and the numbers tell.
+    /// Gives up records that the server will never take. A record of type `gap` tells it which, as soon as it can be
+    /// reached; if it does not take that either, the log and the numbers tell.
     ///
     /// The next waits go on from where they were: a server that refuses everything is not fed the whole backlog at speed.
-    fn set_aside(&mut self, part: &Batch, what: &str) -> Outcome {
+    fn set_aside(&mut self, part: &Batch, what: &str, patience: &Patience) -> Outcome {
         self.counters.refused(part.records);
         (self.log)(Level::Error, &format!("the server does not take the records {}: {what}", span(part)));
         if part.records == 0 {
             return Outcome::Done;
         }
         let gap = gap(part);
-        if let Ok(sent) = self.sender.send(&gap) {
-            self.counters.sent(0, sent.bytes);
+        loop {
+            let error = match self.sender.send(&gap) {
+                Ok(sent) => {
+                    self.counters.sent(0, sent.bytes);
+                    return Outcome::Done;
+                }
+                Err(SendError::Refused(_) | SendError::TooLarge(_)) => return Outcome::Done,
+                Err(error) => error,
+            };
+            // The records are refused anew, and counted anew, by the next run.
+            if patience.stopped().is_some() {
+                return Outcome::Stopped;
+            }
+            self.counters.failed(&error.to_string());
+            let wait = self.fail(&error);
+            if !patience.sleep(wait) {
+                return Outcome::Stopped;
+            }
         }
-        Outcome::Done
     }
 
-    /// Counts a failure of the backlog, and says it if it is news.
+    /// Says what is wrong with the backlog, if it is news.
     fn backlog_failed(&mut self, error: &io::Error) {
         let what = format!("the spool: {error}");
         self.counters.failed(&what);
-        if self.backlog_said != what {
+        if self.said.as_ref() != Some(&what) {
             (self.log)(Level::Error, &what);
-            self.backlog_said = what;
+            self.said = Some(what);
         }
     }
 }

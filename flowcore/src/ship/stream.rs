@@ -10,6 +10,7 @@ use rustls::ClientConnection;
 
 use super::destination::Destination;
 use super::dial;
+use super::options::ShipOptions;
 use super::patience::Patience;
 use super::tls::TlsFiles;
 
@@ -36,19 +37,20 @@ impl Stream {
     ///
     /// # Errors
     /// What the resolver, the system or TLS says; the kinds `InvalidInput` and `InvalidData` are for what time does
-    /// not mend: files that are wrong, certificates that are not good.
+    /// not mend: files that are wrong, certificates that are not good,
+    /// records that would leave this machine in the clear.
     pub(super) fn open(
         destination: &Destination,
-        tls: &TlsFiles,
+        options: &ShipOptions,
         patience: &Patience,
         limit: Instant,
     ) -> io::Result<Stream> {
         if let Some(path) = destination.socket() {
-            let socket = Socket::Unix(dial::connect_unix(path, patience, limit)?);
+            let socket = Socket::Unix(dial::connect_unix(&path)?);
             return Ok(Stream::over(socket, None, patience));
         }
-        let addresses = dial::resolve(&destination.host, destination.port, patience, limit)?;
-        Stream::to(&addresses, destination, tls, patience, limit)
+        let addresses = dial::resolve(destination, options.allow_plaintext, patience, limit)?;
+        Stream::to(&addresses, destination, &TlsFiles::of(options), patience, limit)
     }
 
     /// Does the same with addresses that are known.
@@ -149,8 +151,8 @@ impl Stream {
         }
     }
 
-    /// Says goodbye and waits for the other side to close too, as a sign that it has read everything.
-    pub(super) fn close(&mut self, limit: Instant) {
+    /// Says goodbye and waits for the other side to close too, as a sign that it has read everything; tells whether it did.
+    pub(super) fn close(&mut self, limit: Instant) -> bool {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             let _ = self.patiently(limit, None, |tls, wire| match tls {
@@ -158,9 +160,17 @@ impl Stream {
                 None => Ok(()),
             });
         }
-        if self.wire.socket.shutdown().is_ok() {
-            let mut buffer = [0; 4096];
-            while matches!(self.read(&mut buffer, limit), Ok(read) if read > 0) {}
+        if self.wire.socket.shutdown().is_err() {
+            return false;
+        }
+        let mut buffer = [0; 4096];
+        loop {
+            match self.read(&mut buffer, limit) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                // Many close without a goodbye of TLS.
+                Err(error) => return error.kind() == io::ErrorKind::UnexpectedEof,
+            }
         }
     }
 

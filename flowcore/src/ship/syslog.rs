@@ -32,6 +32,7 @@ pub(super) struct DatagramSender {
     destination: Destination,
     syslog: Syslog,
     timeout: Duration,
+    allow_plaintext: bool,
     patience: Patience,
     socket: Option<UdpSocket>,
 }
@@ -91,6 +92,7 @@ impl DatagramSender {
             destination: destination.clone(),
             syslog: Syslog::new(options),
             timeout: options.connect_timeout,
+            allow_plaintext: options.allow_plaintext,
             patience,
             socket: None,
         }
@@ -98,7 +100,7 @@ impl DatagramSender {
 
     fn connected(&self) -> io::Result<UdpSocket> {
         let limit = Instant::now() + self.timeout;
-        let addresses = dial::resolve(&self.destination.host, self.destination.port, &self.patience, limit)?;
+        let addresses = dial::resolve(&self.destination, self.allow_plaintext, &self.patience, limit)?;
         connect_udp(&addresses)
     }
 

@@ -1,6 +1,8 @@
 //! HTTP's way over our own connections: resolving, connecting and waiting as everywhere else in this room.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
@@ -10,7 +12,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::destination::{Destination, Scheme};
+use super::destination::Destination;
 use super::dial;
 use super::patience::Patience;
 use super::stream::Stream;
@@ -23,6 +25,8 @@ pub(super) struct Dialler {
     pub tls: TlsFiles,
     pub patience: Patience,
     pub allow_plaintext: bool,
+    /// The status of an answer with more fields in its head than ureq reads; 0 for others.
+    pub long_head: Arc<AtomicU16>,
 }
 
 /// A connection with its buffers.
@@ -31,6 +35,7 @@ pub(super) struct Connection {
     stream: Stream,
     buffers: LazyBuffers,
     is_tls: bool,
+    long_head: Arc<AtomicU16>,
     /// What ended the sending. A server may answer a body that it does not want to the end, and close: its answer is
     /// still there to be read.
     broken: Option<io::Error>,
@@ -39,18 +44,9 @@ pub(super) struct Connection {
 impl Resolver for Dialler {
     fn resolve(&self, _: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let limit = end_of(&timeout);
-        let found = dial::resolve(&self.destination.host, self.destination.port, &self.patience, limit)?;
-        let in_the_clear = self.destination.scheme == Scheme::Http && !self.allow_plaintext;
+        let found = dial::resolve(&self.destination, self.allow_plaintext, &self.patience, limit)?;
         let mut addresses = self.empty();
-        for address in found {
-            if in_the_clear && !address.ip().is_loopback() {
-                let what = format!("{} is {}, another machine", self.destination.host, address.ip());
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, what).into());
-            }
-            if addresses.len() < MOST_ADDRESSES {
-                addresses.push(address);
-            }
-        }
+        found.into_iter().take(MOST_ADDRESSES).for_each(|address| addresses.push(address));
         Ok(addresses)
     }
 }
@@ -67,7 +63,8 @@ impl Connector for Dialler {
         let stream = Stream::to(&details.addrs, &self.destination, &self.tls, &self.patience, limit)?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Connection { stream, buffers, is_tls: self.destination.scheme.is_tls(), broken: None }))
+        let (is_tls, long_head) = (self.destination.scheme.is_tls(), Arc::clone(&self.long_head));
+        Ok(Some(Connection { stream, buffers, is_tls, long_head, broken: None }))
     }
 }
 
@@ -95,7 +92,7 @@ impl Transport for Connection {
         if let Some(error) = self.broken.take() {
             match read {
                 // What a server has not read, it cannot have taken.
-                Ok(read) if read > 0 && !says_taken(room) => {}
+                Ok(read) if read > 0 && !status_of(room).is_some_and(|status| status / 100 == 2) => {}
                 // TLS says why.
                 Err(why) if why.kind() == io::ErrorKind::InvalidData => return Err(why.into()),
                 _ => return Err(error.into()),
@@ -103,6 +100,10 @@ impl Transport for Connection {
         }
         let read = read.map_err(|error| in_time(error, &timeout))?;
         self.buffers.input_appended(read);
+        let answer = self.buffers.input();
+        if let Some(status) = status_of(answer).filter(|_| fields_of(answer) >= MOST_FIELDS) {
+            self.long_head.store(status, Ordering::Relaxed);
+        }
         Ok(read > 0)
     }
 
@@ -133,11 +134,20 @@ fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
 }
 
-/// Tells whether an answer begins with a status of 2xx.
-fn says_taken(answer: &[u8]) -> bool {
-    answer.starts_with(b"HTTP/1.") && answer.get(9) == Some(&b'2')
+/// Returns the status that an answer begins with.
+fn status_of(answer: &[u8]) -> Option<u16> {
+    let digits = answer.strip_prefix(b"HTTP/1.")?.get(1..)?.strip_prefix(b" ")?.first_chunk::<3>()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// Counts the fields in the head of an answer.
+fn fields_of(answer: &[u8]) -> usize {
+    let lines = answer.split(|&byte| byte == b'\n').skip(1);
+    lines.take_while(|line| !line.trim_ascii().is_empty()).count()
+}
+
+/// The most fields that ureq has room for.
+const MOST_FIELDS: usize = 128;
 /// The most addresses that ureq has room for.
 const MOST_ADDRESSES: usize = 16;
 /// In place of no timeout.

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::Error;
+pub use crate::spool::SyncPolicy;
 use crate::time::Timestamp;
 
 /// What to do where a destination exists already.
@@ -131,25 +132,6 @@ impl FromStr for Compress {
             "zstd" => Ok(Compress::Zstd),
             _ => Err(wrong(text, "zstd or gzip")),
         }
-    }
-}
-
-/// When the disk has to have what was written. Written `always`, `500ms` or another time, `off`.
-///
-/// It matters when the machine loses its power; what a killed program had written is in the kernel's hands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SyncPolicy {
-    /// Before a flush returns.
-    Always,
-    /// So long after it was written, in live capture; by another thread.
-    Every(Duration),
-    /// When the system likes.
-    Off,
-}
-
-impl Default for SyncPolicy {
-    fn default() -> Self {
-        SyncPolicy::Every(Duration::from_millis(500))
     }
 }
 

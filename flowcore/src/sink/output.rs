@@ -12,7 +12,7 @@ use super::packer::{Compression, Packer};
 use super::place::Known;
 use super::{FileOptions, SinkCounts, SyncPolicy};
 use crate::error::Error;
-use crate::spool::Spool;
+use crate::spool::{GapReason, Spool};
 use crate::time::Timestamp;
 
 /// A destination with the lines that wait for it.
@@ -185,8 +185,9 @@ impl Output {
             counts.problem = files.problem();
         }
         if let Destination::Spool(spool) = &self.to {
-            (counts.spooled, counts.written) = (self.written, Some(0));
-            counts.spool_lost = spool.counts().full_records;
+            let spooled = spool.counts();
+            (counts.spooled, counts.written) = (spooled.written, Some(0));
+            counts.spool_lost = spooled.full_records;
             counts.restarts = self.restarts.load(Ordering::Relaxed);
         }
         if let (Some(reason), Some((_, kept))) = (self.failing, self.kept) {
@@ -207,10 +208,13 @@ impl Output {
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         self.settle();
         self.failing = None;
-        if let Err(source) = self.send_raw().and_then(|()| self.end_empty_file()) {
-            let lost = std::mem::take(&mut self.waiting);
+        if let Err(source) = self.end() {
+            let mut lost = std::mem::take(&mut self.waiting);
             self.lines.clear();
             self.kept = None;
+            if let Destination::Spool(spool) = &mut self.to {
+                lost += spool.give_up(lost + self.gaps.values().sum::<u64>());
+            }
             match self.patient {
                 true => *self.counts.dropped.entry(reason(&source)).or_default() += lost,
                 false => self.counts.failed += lost,
@@ -221,10 +225,22 @@ impl Output {
             return Err(self.error(source));
         }
         match &mut self.to {
-            Destination::Stream(..) => Ok(()),
-            Destination::Spool(spool) => spool.finish().map_err(|source| error(&self.name, source)),
+            Destination::Stream(..) | Destination::Spool(_) => Ok(()),
             Destination::Files(files) => files.finish().map_err(|source| error(&self.name, source)),
         }
+    }
+
+    /// Writes what waits for the last time.
+    fn end(&mut self) -> io::Result<()> {
+        if let Destination::Spool(spool) = &mut self.to {
+            // There is time now. What this finds wrong, the end of the spool finds, too.
+            let settled = spool.settle();
+            self.send_raw()?;
+            let Destination::Spool(spool) = &mut self.to else { return settled };
+            return spool.finish().and(settled);
+        }
+        self.send_raw()?;
+        self.end_empty_file()
     }
 
     fn with_files(&mut self, act: impl FnOnce(&mut Files) -> io::Result<()>) -> Result<(), Error> {
@@ -282,7 +298,7 @@ impl Output {
         if let Destination::Files(files) = &mut self.to {
             files.look_for_deleted();
         }
-        while self.has_news() {
+        while self.has_news()? {
             self.begin_file()?;
             let portion = match (&self.to, &self.packer) {
                 (Destination::Files(files), Packer::None) => files.portion(&self.lines).len(),
@@ -330,17 +346,30 @@ impl Output {
     }
 
     /// Tells whether there is anything to write.
-    fn has_news(&mut self) -> bool {
+    fn has_news(&mut self) -> io::Result<bool> {
         if self.lines.is_empty() && !self.gaps.is_empty() {
-            self.lines.extend_from_slice(&gap_lines(&self.gaps, self.now));
-            self.told = self.gaps.len() as u64;
-            self.gaps.clear();
+            self.tell_of_gaps()?;
         }
         let is_open = match &self.to {
             Destination::Stream(..) | Destination::Spool(_) => true,
             Destination::Files(files) => files.is_open(),
         };
-        !self.lines.is_empty() || (is_open && self.to.is_empty() && !self.header.is_empty())
+        Ok(!self.lines.is_empty() || (is_open && self.to.is_empty() && !self.header.is_empty()))
+    }
+
+    /// Tells of what was dropped: by lines of its own, or by numbers that a spool passes over.
+    fn tell_of_gaps(&mut self) -> io::Result<()> {
+        if let Destination::Spool(spool) = &mut self.to {
+            while let Some((reason, records)) = self.gaps.first_key_value() {
+                spool.skip(GapReason::of_name(reason), *records)?;
+                self.gaps.pop_first();
+            }
+            return Ok(());
+        }
+        self.lines.extend_from_slice(&gap_lines(&self.gaps, self.now));
+        self.told = self.gaps.len() as u64;
+        self.gaps.clear();
+        Ok(())
     }
 
     /// Opens the file that is due and writes its header.

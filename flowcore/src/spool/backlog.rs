@@ -13,11 +13,13 @@ use super::gap::{Gap, GapReason};
 use super::recover::make_folder;
 use super::segment::{self, Frames, Step};
 use super::slots::Slots;
-use super::store::{CURSOR, HEAD, MARK, Mark};
+use super::store::{CURSOR, MARK, Mark};
 
 /// The reading end of a spool: batches of lines come out, oldest first, while another process may be writing.
 ///
 /// What is deleted or damaged before it was read is put out as gap lines. Segments that are wholly done are deleted.
+/// Where the folder itself is deleted, or moved away, what is open is read to its end; then every call is an error of
+/// the kind [`NotFound`](io::ErrorKind::NotFound), until the backlog is opened anew.
 pub struct Backlog {
     folder: PathBuf,
     cursor: Slots<1>,
@@ -69,13 +71,9 @@ impl Backlog {
     pub fn open(folder: impl AsRef<Path>) -> io::Result<Self> {
         let folder = folder.as_ref();
         make_folder(folder)?;
-        let (mut cursor, done) = Slots::<1>::lock(&folder.join(CURSOR), "reading")?;
+        let (cursor, done) = Slots::<1>::lock(&folder.join(CURSOR), "reading")?;
         let segments = segment::list(folder)?;
-        let mut done = done.map(|[next]| next);
-        if done.is_none() && segments.is_empty() && !folder.join(HEAD).try_exists()? {
-            cursor.write([0])?;
-            done = Some(0);
-        }
+        let done = done.map(|[next]| next);
         // A reader that was killed may have left some of them.
         let follows = segments.iter().zip(segments.iter().skip(1));
         let passed = follows.map(|(segment, after)| (segment.first_seq, after.first_seq));
@@ -189,7 +187,8 @@ impl Backlog {
                 return Ok(true);
             }
             let Some(header) = self.next_frame()? else { return Ok(false) };
-            let next = *self.next.get_or_insert(header.first_seq);
+            let next = self.next.unwrap_or_else(|| self.begin(header.first_seq));
+            self.next = Some(next);
             if header.end() <= next {
                 continue;
             }
@@ -206,6 +205,12 @@ impl Backlog {
             self.take(next.max(header.first_seq), &header);
             self.next = Some(header.end());
         }
+    }
+
+    /// Returns the number that comes first: the writer may have said so meanwhile.
+    fn begin(&mut self, first_seq: u64) -> u64 {
+        self.done = self.cursor.read().map(|[next]| next);
+        self.done.unwrap_or(first_seq)
     }
 
     /// Puts out what is missing before a frame.
@@ -261,7 +266,7 @@ impl Backlog {
                 Step::Torn | Step::End => {}
             }
             let here = frames.first_seq();
-            let segments = segment::list(&self.folder)?;
+            let segments = list(&self.folder, &self.cursor)?;
             let newer = segments.iter().map(|segment| segment.first_seq).find(|&first| first > here);
             match newer {
                 Some(_) if !is_closed => is_closed = true,
@@ -286,7 +291,7 @@ impl Backlog {
     /// Opens the segment in which the next number has to be; false where there is none.
     fn go_home(&mut self) -> io::Result<bool> {
         loop {
-            let segments = segment::list(&self.folder)?;
+            let segments = list(&self.folder, &self.cursor)?;
             let Some(first_seq) = home(&segments, self.next.unwrap_or(0)) else { return Ok(false) };
             self.frames = Frames::open(&self.folder, first_seq)?;
             if self.frames.is_some() {
@@ -356,6 +361,15 @@ impl Lines {
         let length = rest.iter().position(|&byte| byte == b'\n')? + 1;
         rest.get(..length)
     }
+}
+
+/// Lists the segments of a folder in which this cursor is.
+fn list(folder: &Path, cursor: &Slots<1>) -> io::Result<Vec<segment::Segment>> {
+    if cursor.is_at(&folder.join(CURSOR))? {
+        return segment::list(folder);
+    }
+    let what = format!("{} was deleted, or moved away", folder.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, what))
 }
 
 /// Returns the segment in which a number has to be: the last one that begins at or before it, else the first.

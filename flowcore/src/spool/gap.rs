@@ -19,6 +19,8 @@ reasons! {
         DiskFull = "disk_full",
         /// A record was longer than the spool takes.
         TooLong = "too_long",
+        /// The disk could not be written for another reason than that it had no room.
+        Unwritable = "unwritable",
     }
 }
 
@@ -53,6 +55,12 @@ impl Gap {
 }
 
 impl GapReason {
+    /// Returns the reason with this name, else the most general one.
+    pub fn of_name(name: &str) -> GapReason {
+        let named = GapReason::ALL.iter().copied().find(|reason| reason.name() == name);
+        named.unwrap_or(GapReason::Unwritable)
+    }
+
     /// Returns the number that stands for it on disk: from 1 on.
     pub(super) fn code(self) -> u16 {
         self.index() as u16 + 1
@@ -90,6 +98,6 @@ mod tests {
             assert_eq!(GapReason::of_code(reason.code()), Some(reason));
         }
         assert_eq!(GapReason::of_code(0), None);
-        assert_eq!(GapReason::of_code(6), None);
+        assert_eq!(GapReason::of_code(7), None);
     }
 }

@@ -4,7 +4,9 @@
 //!
 //! - `00000000000000000000.spool`, …: **segments**, named by the first `seq` in them. A segment is a row of frames and
 //!   nothing else; a frame is a header of fixed size and whole lines, compressed, each with a checksum of its own.
-//! - `head`: the writer's lock, the instance, and how far numbers are reserved. On the disk before a number is used.
+//! - `head`: the writer's lock, the instance, and how far numbers are reserved. On the disk before a number is used:
+//!   the only thing that has to be. What else reaches it, in the order in which it was written, is a matter of
+//!   [`SyncPolicy`]; what is missing after a loss of power is a gap, wherever it stood.
 //! - `mark`: how far numbers are written and how far segments were deleted for room. Of use while the machine runs.
 //! - `cursor`: the reader's lock, and the first number that is not done.
 //!
@@ -27,11 +29,13 @@
 mod backlog;
 mod frame;
 mod gap;
+mod numbers;
 mod recover;
 mod segment;
 mod slots;
 mod stamp;
 mod store;
+mod syncer;
 mod waiting;
 mod writer;
 
@@ -48,25 +52,35 @@ pub struct SpoolOptions {
     pub max_bytes: u64,
     /// When the disk is made to write.
     pub sync: SyncPolicy,
+    /// Records come whether they can be written or not, so that nobody waits for a disk: a thread of the spool's own
+    /// does, except with [`SyncPolicy::Always`] and at the end.
+    pub live: bool,
 }
 
-/// When what was written is made to reach the disk, so that a loss of power cannot take it.
+/// When the disk has to have what was written. Written `always`, `500ms` or another time, `off`.
 ///
-/// A kill of the process takes nothing that was flushed, whatever stands here.
+/// It matters when the machine loses its power; what a killed program had written is in the kernel's hands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SyncPolicy {
-    /// With each flush: what was flushed is on the disk.
+    /// Before a flush returns.
     Always,
-    /// With the first flush after this time.
+    /// So long after it was written, in live capture; by another thread.
     Every(Duration),
     /// When the system likes.
-    Never,
+    Off,
 }
 
 impl Default for SpoolOptions {
-    /// 2 GB, and once in 500 ms.
+    /// 2 GB, and the default of [`SyncPolicy`].
     fn default() -> Self {
-        SpoolOptions { max_bytes: 2_000_000_000, sync: SyncPolicy::Every(Duration::from_millis(500)) }
+        SpoolOptions { max_bytes: 2_000_000_000, sync: SyncPolicy::default(), live: false }
+    }
+}
+
+impl Default for SyncPolicy {
+    /// Once in 500 ms.
+    fn default() -> Self {
+        SyncPolicy::Every(Duration::from_millis(500))
     }
 }
 

@@ -14,14 +14,13 @@ pub(super) struct Found {
     pub head: Slots<2>,
     pub mark: Slots<4>,
     pub state: Mark,
+    pub cursor: Slots<1>,
     pub segments: Vec<Segment>,
     pub instance: u64,
     /// The number of the next record.
     pub next_seq: u64,
     /// The first of the numbers below `next_seq` that no record will come for; `next_seq` where there are none.
     pub lost_from: u64,
-    /// Numbers below this may be used without a new reservation.
-    pub reserved: u64,
 }
 
 /// Opens the spool in a folder for writing; `boot` names this run of the machine, 0 where that is not known.
@@ -32,10 +31,10 @@ pub(super) fn recover(folder: &Path, boot: u128) -> io::Result<Found> {
     let mut segments = segment::list(folder)?;
     put_in_order(folder, &mut segments)?;
     let tail = cut_tail(folder, &mut segments)?;
-    if was_head.is_none() && segments.is_empty() {
-        begin_cursor(folder)?;
-    }
-    let done = Slots::peek(&folder.join(CURSOR)).map(|[next]| next);
+    // A reader that comes later knows then what was lost before.
+    let is_new = was_head.is_none() && segments.is_empty();
+    let mut cursor = begin_cursor(folder, is_new.then_some(0))?;
+    let done = cursor.read().map(|[next]| next);
     let was_mark = was_mark.map(Mark::of_numbers).unwrap_or_default();
 
     let known = tail.seen.max(done.unwrap_or(0));
@@ -58,12 +57,12 @@ pub(super) fn recover(folder: &Path, boot: u128) -> io::Result<Found> {
     Ok(Found {
         head,
         mark,
+        cursor,
         state: Mark { written: next_seq, deleted: was_mark.deleted.min(next_seq), boot },
         segments,
         instance,
         next_seq,
         lost_from: last_whole.map_or(next_seq, |end| end.min(next_seq)),
-        reserved: next_seq,
     })
 }
 
@@ -151,13 +150,13 @@ fn cut_tail(folder: &Path, segments: &mut Vec<Segment>) -> io::Result<Tail> {
     Ok(tail)
 }
 
-/// Notes that nothing is done, so that a reader which comes later knows what was lost before.
-fn begin_cursor(folder: &Path) -> io::Result<()> {
-    let path = folder.join(CURSOR);
-    match path.try_exists()? {
-        true => Ok(()),
-        false => Slots::<1>::open(&path)?.0.write([0]),
+/// Opens the cursor, and has it say which number comes next if nobody has written into it.
+pub(super) fn begin_cursor(folder: &Path, next: Option<u64>) -> io::Result<Slots<1>> {
+    let (mut cursor, was) = Slots::<1>::open(&folder.join(CURSOR))?;
+    if let (None, Some(next)) = (was, next) {
+        cursor.write([next])?;
     }
+    Ok(cursor)
 }
 
 fn random() -> io::Result<u64> {

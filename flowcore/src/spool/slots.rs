@@ -2,15 +2,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A file with the last two states of `N` numbers, each with a count and a checksum.
 ///
 /// A new state is written over the older of the two: what is cut short, by a kill or a loss of power, is the new one,
 /// and the one before it is there still.
 pub(super) struct Slots<const N: usize> {
-    file: File,
+    file: Arc<File>,
     /// How many states were written; the newest is in the slot of this parity.
     count: u64,
 }
@@ -18,10 +19,12 @@ pub(super) struct Slots<const N: usize> {
 impl<const N: usize> Slots<N> {
     /// Opens a file, or makes it; returns the newest state in it, if there is one.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Option<[u64; N]>)> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(FOR_ITS_USER);
+        let file = options.open(path)?;
         let newest = newest(&file);
         let count = newest.map_or(0, |(count, _)| count);
-        Ok((Slots { file, count }, newest.map(|(_, values)| values)))
+        Ok((Slots { file: Arc::new(file), count }, newest.map(|(_, values)| values)))
     }
 
     /// Opens as [`Slots::open`] does, and locks the file for this process; `what` is who holds such a lock.
@@ -44,6 +47,26 @@ impl<const N: usize> Slots<N> {
         newest(&file).max(newest(&file)).map(|(_, values)| values)
     }
 
+    /// Reads the newest state again, which somebody else may have written.
+    pub(super) fn read(&mut self) -> Option<[u64; N]> {
+        // A state that was half written at the first look is whole at the second.
+        let (count, values) = newest(&self.file).max(newest(&self.file))?;
+        self.count = count;
+        Some(values)
+    }
+
+    /// Tells whether this is the file of that name still: not one that was deleted or moved away.
+    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        match path.metadata() {
+            Ok(there) => {
+                let here = self.file.metadata()?;
+                Ok((there.dev(), there.ino()) == (here.dev(), here.ino()))
+            }
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(refused) => Err(refused),
+        }
+    }
+
     /// Writes a new state.
     pub(super) fn write(&mut self, values: [u64; N]) -> io::Result<()> {
         let count = self.count.wrapping_add(1);
@@ -61,6 +84,18 @@ impl<const N: usize> Slots<N> {
     /// Waits until the last state is on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    /// Returns the file, for others to sync.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+}
+
+impl<const N: usize> Drop for Slots<N> {
+    fn drop(&mut self) {
+        // Who syncs the file may hold it for longer.
+        _ = self.file.unlock();
     }
 }
 
@@ -94,6 +129,9 @@ fn read<const N: usize>(file: &File, parity: u64) -> Option<(u64, [u64; N])> {
 fn place(count: u64) -> u64 {
     count % 2 * 4096
 }
+
+/// The mode of all files of a spool: what waits there is nobody else's business.
+pub(super) const FOR_ITS_USER: u32 = 0o600;
 
 /// More than a slot ever has.
 const SLOT: usize = 128;

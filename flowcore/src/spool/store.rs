@@ -1,26 +1,34 @@
 //! The segments as the writer keeps them: frames go into the newest, the oldest goes when room is needed.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::frame::Header;
+use super::recover::begin_cursor;
 use super::segment::{self, Segment};
-use super::slots::Slots;
+use super::slots::{FOR_ITS_USER, Slots};
+use super::syncer::Syncer;
+use super::{SpoolOptions, SyncPolicy};
 
 /// The segments of a spool, and the mark.
 pub(super) struct Store {
     folder: PathBuf,
     /// Oldest first; the last one is being written if there is a `live` file.
     segments: VecDeque<Segment>,
-    live: Option<File>,
+    live: Option<Arc<File>>,
     mark: Slots<4>,
     state: Mark,
+    /// What the reader writes, to be read also where its file is deleted.
+    cursor: Slots<1>,
     max_bytes: u64,
-    /// Since when frames are written that may not be on the disk.
+    sync: SyncPolicy,
+    pub syncer: Syncer,
+    /// Since when frames are written that the disk was not asked to have.
     dirty: Option<Instant>,
     lost: Lost,
 }
@@ -47,17 +55,21 @@ impl Store {
     pub(super) fn new(
         folder: &Path,
         segments: Vec<Segment>,
-        mark: Slots<4>,
-        state: Mark,
-        max_bytes: u64,
+        (mark, state): (Slots<4>, Mark),
+        cursor: Slots<1>,
+        options: SpoolOptions,
     ) -> Self {
+        let SpoolOptions { max_bytes, sync, live } = options;
         Store {
             folder: folder.to_owned(),
             segments: segments.into(),
             live: None,
             mark,
             state,
+            cursor,
             max_bytes,
+            sync,
+            syncer: Syncer::new(live && sync != SyncPolicy::Always),
             dirty: None,
             lost: Lost::default(),
         }
@@ -92,11 +104,34 @@ impl Store {
         Ok(())
     }
 
-    /// Waits until all that was written is on the disk.
+    /// Returns where the segments are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Goes on in a new folder of the same name. The reader's cursor goes with it: so it finds out what is gone.
+    pub(super) fn move_on(&mut self) -> io::Result<()> {
+        let (mut mark, _) = Slots::<4>::open(&self.folder.join(MARK))?;
+        mark.write(self.state.to_numbers())?;
+        let done = self.cursor.read().map(|[next]| next);
+        let cursor = begin_cursor(&self.folder, done)?;
+        self.segments = segment::list(&self.folder)?.into();
+        (self.mark, self.cursor, self.live, self.dirty) = (mark, cursor, None, None);
+        Ok(())
+    }
+
+    /// Notes that numbers below `end` are used.
+    pub(super) fn use_up(&mut self, end: u64) -> io::Result<()> {
+        self.note(Mark { written: end, ..self.state })
+    }
+
+    /// Has the disk take all that was written, at once or later.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if let (Some(file), Some(_)) = (&self.live, self.dirty) {
-            file.sync_data()?;
-            self.dirty = None;
+            let file = Arc::clone(file);
+            if self.syncer.ask(move || file.sync_data())? {
+                self.dirty = None;
+            }
         }
         Ok(())
     }
@@ -130,18 +165,27 @@ impl Store {
     }
 
     fn begin_segment(&mut self, first_seq: u64) -> io::Result<()> {
-        self.sync()?;
+        let keeps = self.sync != SyncPolicy::Off;
+        if keeps {
+            self.sync()?;
+        }
         self.forget_deleted()?;
         // One of this name has no whole frame: its first number would be used. A reader that has it open sees that it
         // is deleted, and would not see it begin anew.
         segment::delete(&self.folder, first_seq)?;
-        let file = File::create_new(segment::path(&self.folder, first_seq))?;
-        segment::sync_folder(&self.folder)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(FOR_ITS_USER);
+        let file = options.open(segment::path(&self.folder, first_seq))?;
+        if keeps {
+            // After what stands before it, and before what will stand in it.
+            let folder = self.folder.clone();
+            self.syncer.ask(move || segment::sync_folder(&folder))?;
+        }
         if self.segments.back().is_some_and(|last| last.first_seq == first_seq) {
             self.segments.pop_back();
         }
         self.segments.push_back(Segment { first_seq, bytes: 0 });
-        self.live = Some(file);
+        self.live = Some(Arc::new(file));
         Ok(())
     }
 

@@ -81,6 +81,12 @@ impl Waiting {
         self.lines.drain(..bytes.min(self.lines.len()));
     }
 
+    /// Forgets all lines.
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        self.portions.clear();
+    }
+
     /// Notes the state that there is.
     pub(super) fn before(&self) -> Before {
         let last = self.portions.back().copied();

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use super::frame::{Header, Packer};
 use super::gap::{Gap, GapReason};
+use super::numbers::Numbers;
 use super::recover::{self, recover};
 use super::slots::Slots;
 use super::stamp::Stamp;
-use super::store::Store;
+use super::store::{HEAD, Store};
+use super::syncer::Syncer;
 use super::waiting::{Waiting, now};
 use super::{SpoolOptions, SyncPolicy};
 
@@ -18,13 +20,10 @@ use super::{SpoolOptions, SyncPolicy};
 ///
 /// Lines wait in memory until a portion of them is full or [`Spool::flush`] is called, and then become a frame on
 /// disk. Whoever writes sees to it that it is called: within 500 ms of a line, say. Dropped without
-/// [`Spool::finish`], a spool is left as a kill would leave it.
+/// [`Spool::finish`], a spool is left as a kill would leave it. A folder that is deleted meanwhile is made again.
 pub struct Spool {
-    store: Store,
-    /// Instance and reservation.
-    head: Slots<2>,
-    /// Numbers below this may be given.
-    reserved: u64,
+    pub(super) store: Store,
+    numbers: Numbers,
     stamp: Stamp,
     /// The number of the next record that is written.
     written: u64,
@@ -33,8 +32,11 @@ pub struct Spool {
     sync: SyncPolicy,
     /// The first of the numbers below `written` that the last run left, to be said before anything else is written.
     lost_from: u64,
+    /// What `written` was in the beginning.
+    began: u64,
     longest: usize,
     accepted: u64,
+    given_up: u64,
     too_long: u64,
     missing: u64,
 }
@@ -51,6 +53,8 @@ pub struct SpoolCounts {
     pub skipped: u64,
     /// Records of these that are in memory still.
     pub waiting: u64,
+    /// Records of these that were written, wherever they are by now.
+    pub written: u64,
     /// Records, of this run or of one before, that were deleted for room before a reader was done with them.
     pub full_records: u64,
     /// Bytes on disk of the segments that held them.
@@ -75,25 +79,32 @@ impl Spool {
 
     /// Opens a spool in a run of the machine.
     pub(super) fn open_in(folder: &Path, options: SpoolOptions, boot: u128) -> io::Result<Self> {
-        let SpoolOptions { max_bytes, sync } = options;
+        let max_bytes = options.max_bytes;
         if max_bytes < MIN_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a spool needs at least 64 KiB"));
         }
         let found = recover(folder, boot)?;
         let portion_bytes = usize::try_from(max_bytes / 16).map_or(PORTION, |bytes| bytes.min(PORTION));
         let longest = usize::try_from(max_bytes / 4).map_or(LONGEST, |bytes| bytes.min(LONGEST));
+        let mut numbers = Numbers::new(found.head, found.instance, found.next_seq);
+        let store = Store::new(folder, found.segments, (found.mark, found.state), found.cursor, options);
+        if store.syncer.is_aside() {
+            // Here one may wait for the disk, with the first record no longer.
+            numbers.allow(found.next_seq + 1, &mut Syncer::new(false))?;
+        }
         Ok(Spool {
-            store: Store::new(folder, found.segments, found.mark, found.state, max_bytes),
-            head: found.head,
-            reserved: found.reserved,
+            store,
+            numbers,
             stamp: Stamp::new(found.instance, found.next_seq),
             written: found.next_seq,
             waiting: Waiting::new(portion_bytes),
             packer: Packer::new()?,
-            sync,
+            sync: options.sync,
             lost_from: found.lost_from,
+            began: found.next_seq,
             longest,
             accepted: 0,
+            given_up: 0,
             too_long: 0,
             missing: 0,
         })
@@ -138,6 +149,7 @@ impl Spool {
     pub fn skip(&mut self, reason: GapReason, records: u64) -> io::Result<()> {
         self.write_all()?;
         if records > 0 {
+            self.look_after_folder()?;
             self.write_lost()?;
             self.write_gap(reason, self.written, records)?;
             self.stamp = Stamp::new(self.stamp.instance(), self.written);
@@ -149,12 +161,14 @@ impl Spool {
     /// Writes all lines that wait, and makes the disk write as [`SpoolOptions::sync`] says.
     ///
     /// # Errors
-    /// Those of the disk; what could not be written goes on waiting.
+    /// Those of the disk; what could not be written goes on waiting. What a disk did not take of which nobody has waited
+    /// for it is an error of the next flush.
     pub fn flush(&mut self) -> io::Result<()> {
         self.write_all()?;
+        self.store.syncer.failure()?;
         match (self.sync, self.store.dirty()) {
-            (SyncPolicy::Always, Some(_)) => self.sync(),
-            (SyncPolicy::Every(time), Some(since)) if since.elapsed() >= time => self.sync(),
+            (SyncPolicy::Always, Some(_)) => self.store.sync(),
+            (SyncPolicy::Every(time), Some(since)) if since.elapsed() >= time => self.store.sync(),
             _ => Ok(()),
         }
     }
@@ -169,22 +183,40 @@ impl Spool {
         if is_due { self.flush() } else { Ok(()) }
     }
 
-    /// Makes all that was written reach the disk, whatever [`SpoolOptions::sync`] says.
+    /// Waits until the disk has what it was asked to have. From then on everything that follows waits for it, also in a
+    /// spool that is [`live`](SpoolOptions::live): right where the end is near.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn sync(&mut self) -> io::Result<()> {
-        self.store.sync()
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.store.syncer.settle()
     }
 
     /// Writes all that waits, has it on the disk, and gives back the numbers that were reserved.
     ///
     /// # Errors
-    /// Those of the disk; what could not be written goes on waiting.
+    /// Those of the disk; what could not be written goes on waiting, until it is [given up](Spool::give_up).
     pub fn finish(&mut self) -> io::Result<()> {
+        let settled = self.settle();
         self.write_all()?;
         self.store.sync()?;
-        self.reserve(self.written)
+        self.numbers.reserve(self.written, &mut self.store.syncer)?;
+        settled
+    }
+
+    /// Gives up what waits, where [`Spool::finish`] failed, and `more` records that could not even come here: their
+    /// numbers are used up, so that a gap stands in their place. Returns how many had waited.
+    pub fn give_up(&mut self, more: u64) -> u64 {
+        let waited = self.waiting.records();
+        self.waiting.clear();
+        self.given_up += waited;
+        let end = self.stamp.seq() + more;
+        self.stamp = Stamp::new(self.stamp.instance(), end);
+        self.written = end;
+        // Both are written over what is there: also a full disk has room for that.
+        _ = self.store.use_up(end);
+        _ = self.numbers.reserve(end, &mut self.store.syncer);
+        waited
     }
 
     /// Returns who gives the numbers: random, made with the spool.
@@ -202,6 +234,7 @@ impl Spool {
             too_long: self.too_long,
             skipped: self.missing,
             waiting: self.waiting.records(),
+            written: self.accepted - self.waiting.records() - self.given_up,
             full_records: lost.records,
             full_bytes: lost.bytes,
             disk_bytes: self.store.bytes(),
@@ -218,6 +251,7 @@ impl Spool {
 
     /// Writes the oldest portion that waits.
     fn write_portion(&mut self) -> io::Result<()> {
+        self.look_after_folder()?;
         self.write_lost()?;
         let Some((portion, lines)) = self.waiting.first() else { return Ok(()) };
         let end = self.written + portion.records;
@@ -232,14 +266,30 @@ impl Spool {
             time: portion.time,
         };
         let (header, frame) = self.packer.pack(header, lines)?;
-        if end > self.reserved {
-            reserve(&mut self.head, &mut self.reserved, header.instance, end + BLOCK)?;
-        }
+        self.numbers.allow(end, &mut self.store.syncer)?;
         self.store.put(&header, frame)?;
         self.waiting.remove_first();
         self.written = end;
         self.lost_from = end;
         Ok(())
+    }
+
+    /// Makes the folder again where it was deleted or moved away. What was in it is gone, and the numbers go on.
+    fn look_after_folder(&mut self) -> io::Result<()> {
+        let (folder, head) = (self.store.folder(), self.store.folder().join(HEAD));
+        if self.numbers.is_at(&head)? {
+            return Ok(());
+        }
+        recover::make_folder(folder)?;
+        let (head, other) = Slots::<2>::lock(&head, "writing")?;
+        if other.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("another spool has taken the place of this one in {}", folder.display()),
+            ));
+        }
+        self.store.move_on()?;
+        self.numbers.move_to(head, &mut self.store.syncer)
     }
 
     /// Says what the last run left without a record, before anything else is said.
@@ -253,9 +303,7 @@ impl Spool {
     fn write_gap(&mut self, reason: GapReason, first_seq: u64, records: u64) -> io::Result<()> {
         let header = Header::of_gap(reason, self.stamp.instance(), first_seq, records, now());
         let end = header.end();
-        if end > self.reserved {
-            self.reserve(end + BLOCK)?;
-        }
+        self.numbers.allow(end, &mut self.store.syncer)?;
         self.store.put(&header, &header.to_bytes())?;
         self.written = end;
         self.lost_from = end;
@@ -270,9 +318,14 @@ impl Spool {
         self.stamp.advance();
         self.too_long += 1;
     }
+}
 
-    fn reserve(&mut self, end: u64) -> io::Result<()> {
-        reserve(&mut self.head, &mut self.reserved, self.stamp.instance(), end)
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if self.written == self.began {
+            // Else numbers would be passed over after a run without records.
+            _ = self.numbers.give_back(self.began);
+        }
     }
 }
 
@@ -280,14 +333,6 @@ impl fmt::Debug for Spool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spool").field("instance", &self.instance()).field("counts", &self.counts()).finish()
     }
-}
-
-/// Has it on the disk that numbers below `end` may be used.
-fn reserve(head: &mut Slots<2>, reserved: &mut u64, instance: u64, end: u64) -> io::Result<()> {
-    head.write([instance, end])?;
-    head.sync()?;
-    *reserved = end;
-    Ok(())
 }
 
 /// The least that a spool can be limited to.
@@ -298,6 +343,3 @@ const PORTION: usize = 512 << 10;
 
 /// The most bytes that a line can have.
 const LONGEST: usize = 4 << 20;
-
-/// How many numbers are reserved at once: so many are passed over after a loss of power.
-const BLOCK: u64 = 1 << 17;

@@ -18,7 +18,7 @@ pub type Waiting = Arc<Mutex<BTreeMap<u64, Vec<u8>>>>;
 
 /// A backlog of lines in memory.
 #[derive(Clone, Default)]
-pub struct Memory(pub Waiting, u64);
+pub struct Memory(pub Waiting, pub u64);
 
 impl Memory {
     /// Puts records into it, numbered from `first`.
@@ -87,7 +87,7 @@ impl Running {
             .log(move |level, text| said.lock().unwrap().push((level, text.to_owned())));
         let counters = shipper.counters();
         let asked = stop.clone();
-        let thread = thread::spawn(move || shipper.run(&asked));
+        let thread = thread::spawn(move || shipper.run(&asked).unwrap());
         Running { memory: memory.clone(), counters, stop, log, thread }
     }
 
@@ -109,6 +109,13 @@ impl Running {
     pub fn finish(self) -> ShipCounts {
         let memory = self.memory.clone();
         self.until("all sent", |_| memory.len() == 0);
+        self.stop()
+    }
+
+    /// Waits until so many records were sent, stops and returns the counts; without acknowledgements they are done only
+    /// then, or much later.
+    pub fn sent(self, records: u64) -> ShipCounts {
+        self.until("all sent", |counts| counts.records == records);
         self.stop()
     }
 

@@ -132,7 +132,7 @@ fn an_answer_cannot_forge_a_log() {
 }
 
 #[test]
-fn http_goes_to_this_machine_only_unless_asked() {
+fn what_is_not_encrypted_goes_to_this_machine_only_unless_asked() {
     let open = |text: &str, options: &ShipOptions| {
         ship::open(&Destination::parse(text).unwrap(), options, &Stop::new()).map(|_| ())
     };
@@ -145,6 +145,15 @@ fn http_goes_to_this_machine_only_unless_asked() {
         assert!(matches!(open(far, &quick()), Err(Error::Option(_))), "{far}");
         assert!(open(far, &ShipOptions { allow_plaintext: true, ..quick() }).is_ok());
         assert!(open(&far.replace("http", "https"), &quick()).is_ok());
+    }
+    for scheme in ["tcp", "syslog", "syslog+tcp"] {
+        let far = format!("{scheme}://192.0.2.1:514");
+        assert!(matches!(open(&far, &quick()), Err(Error::Option(_))), "{far}");
+        assert!(open(&far, &ShipOptions { allow_plaintext: true, ..quick() }).is_ok());
+        assert!(open(&format!("{scheme}://localhost:514"), &quick()).is_ok());
+    }
+    for far in ["tls://192.0.2.1:514", "syslog+tls://192.0.2.1", "unix:///ear"] {
+        assert!(open(far, &quick()).is_ok(), "{far}");
     }
     for near in ["http://localhost/", "http://127.0.0.9:80/", "http://[::1]:80/"] {
         assert!(open(near, &quick()).is_ok(), "{near}");
@@ -170,6 +179,56 @@ fn a_batch_is_sent_when_it_is_full_or_old() {
     }
     let counts = running.finish();
     assert_eq!((counts.records, counts.batches), (26, 6), "{counts:?}");
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_told_later_what_was_set_aside() {
+    let server = Server::start([
+        Habit::Say(status(400, "bad")),
+        Habit::Say(status(400, "bad")),
+        Habit::Say(status(400, "bad")),
+        // Those for the gap.
+        Habit::Close,
+        Habit::Say(status(503, "")),
+    ]);
+    let memory = Memory::default();
+    memory.add(0, 1);
+    let counts = Running::start(&server.url(), &quick(), &memory).finish();
+    assert_eq!((counts.records, counts.refused, counts.retries), (0, 1, 4), "{counts:?}");
+    let last = server.requests().pop().unwrap();
+    assert_eq!(last.status, 200);
+    assert!(last.lines[0].contains("\"reason\":\"refused\""), "{:?}", last.lines);
+}
+
+#[test]
+fn an_answer_with_a_long_head_counts_by_its_status() {
+    let fields = "X-Field: value\r\n".repeat(200);
+    let answer = |status: &str| format!("HTTP/1.1 {status} Said\r\n{fields}Content-Length: 2\r\n\r\nok");
+    let server = Server::start([Habit::Cut(answer("503")), Habit::Cut(answer("200"))]);
+    let memory = Memory::default();
+    memory.add(0, 10);
+    let running = Running::start(&server.url(), &quick(), &memory);
+    running.until("all sent", |_| memory.len() == 0);
+    assert!(
+        running.log_text().contains("status 503, with more fields than are read"),
+        "{}",
+        running.log_text()
+    );
+    let counts = running.stop();
+    assert_eq!((counts.records, counts.retries, server.requests().len()), (10, 1, 2), "{counts:?}");
+}
+
+#[test]
+fn a_batch_has_as_many_bytes_as_it_may() {
+    let server = Server::start([]);
+    let memory = Memory::default();
+    for seq in 0..10 {
+        memory.0.lock().unwrap().insert(seq, line(seq, 2000));
+    }
+    let bytes = line(0, 2000).len() * 7 / 2;
+    let options = ShipOptions { batch: BatchLimits { records: 100, bytes, ..quick().batch }, ..quick() };
+    let counts = Running::start(&server.url(), &options, &memory).finish();
+    assert_eq!((counts.records, counts.batches), (10, 4), "{counts:?}");
 }
 
 fn first_seq(request: &crate::server::Request) -> u64 {

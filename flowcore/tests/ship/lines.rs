@@ -81,8 +81,9 @@ fn lines_arrive_over_tcp_and_tls() {
         let memory = Memory::default();
         memory.add(0, 200);
         let options = ShipOptions { ca_file: Some(authority.file()), ..quick() };
-        let counts = Running::start(&to, &options, &memory).finish();
+        let counts = Running::start(&to, &options, &memory).sent(200);
         soon(|| all_of(&arrived, 200));
+        assert_eq!(memory.len(), 0);
         assert!(arrived.lock().unwrap().values().all(|times| *times == 1));
         assert_eq!((counts.records, counts.batches, counts.retries), (200, 20, 0), "{counts:?}");
     }
@@ -101,14 +102,33 @@ fn what_a_closed_connection_may_have_swallowed_is_sent_again() {
         let running = Running::start(&to, &options, &memory);
         for first in (0..300).step_by(10) {
             memory.add(first, 10);
-            running.until("taken", |_| memory.len() == 0);
+            running.until("taken", |counts| counts.records == first + 10);
         }
-        let counts = running.finish();
+        let counts = running.sent(300);
         soon(|| all_of(&arrived, 300));
         // Counted once each, however often it was sent.
         assert_eq!(counts.records, 300, "{counts:?}");
         assert!(arrived.lock().unwrap().values().any(|times| *times > 1));
     }
+}
+
+#[test]
+fn what_may_be_unread_at_the_end_is_sent_by_the_next_one() {
+    let (listener, to) = listen(false);
+    let memory = Memory::default();
+    memory.add(0, 20);
+    let first = Running::start(&to, &quick(), &memory);
+    first.until("two batches", |counts| counts.records == 20);
+    let unread = listener.accept().unwrap();
+    first.stop();
+    assert_eq!(memory.len(), 20);
+    drop(unread);
+    let arrived = receive(listener, None, vec![]);
+    // A new reader of the same lines.
+    let again = Memory(Arc::clone(&memory.0), 0);
+    Running::start(&to, &quick(), &again).sent(20);
+    soon(|| all_of(&arrived, 20));
+    assert_eq!(memory.len(), 0);
 }
 
 #[test]
@@ -132,7 +152,7 @@ fn a_reader_that_stands_still_is_left() {
     }
     let options =
         ShipOptions { batch: BatchLimits { records: 100, bytes: 16 << 20, ..quick().batch }, ..quick() };
-    let counts = Running::start(&to, &options, &memory).finish();
+    let counts = Running::start(&to, &options, &memory).sent(200);
     soon(|| all_of(&arrived, 200));
     assert!(counts.retries >= 1 && counts.records == 200, "{counts:?}");
 }
@@ -153,9 +173,9 @@ fn lines_arrive_over_a_unix_socket_that_comes_and_goes() {
             read_lines(stream.unwrap(), &shared, if at == 0 { 15 } else { usize::MAX });
         }
     });
-    running.until("the first", |_| memory.len() == 0);
+    running.until("the first", |counts| counts.records == 20);
     memory.add(20, 30);
-    let counts = running.finish();
+    let counts = running.sent(50);
     soon(|| all_of(&arrived, 50));
     assert_eq!(counts.records, 50);
 }
@@ -227,7 +247,7 @@ fn counted_messages_can_be_told_apart() {
     });
     let memory = Memory::default();
     memory.add(0, 40);
-    Running::start(&to, &quick(), &memory).finish();
+    Running::start(&to, &quick(), &memory).sent(40);
     let messages = reader.join().unwrap().unwrap();
     assert_eq!(messages.len(), 40);
     for (seq, message) in messages.iter().enumerate() {

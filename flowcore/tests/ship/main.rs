@@ -2,6 +2,7 @@
 #![cfg(feature = "ship")]
 
 mod backlog;
+mod broken;
 mod certificates;
 mod duckdb;
 mod http;

@@ -121,7 +121,7 @@ fn rsyslog_writes_the_records_as_they_were() {
     ] {
         let memory = Memory::default();
         memory.add(0, 500);
-        let counts = Running::start(&to, &options, &memory).finish();
+        let counts = Running::start(&to, &options, &memory).sent(500);
         assert_eq!((counts.records, counts.refused, counts.retries), (500, 0, 0), "{to} {counts:?}");
         rsyslog.has(name, 500);
     }

@@ -179,7 +179,7 @@ fn checking_says_what_is_wrong_and_sends_nothing() {
     assert!(matches!(check(&format!("http://127.0.0.1:{port}/")), Err(Error::Output { .. })));
     assert!(matches!(check(&format!("tcp://127.0.0.1:{port}")), Err(Error::Output { .. })));
     assert!(matches!(check("unix:///nowhere/at/all"), Err(Error::Output { .. })));
-    assert!(matches!(check("tcp://nowhere.invalid:1"), Err(Error::Output { .. })));
+    assert!(matches!(check("tls://nowhere.invalid:1"), Err(Error::Output { .. })));
     assert!(check(&format!("syslog://127.0.0.1:{port}")).unwrap().contains("UDP"));
     let server = Server::start([]);
     assert!(check(&server.url()).unwrap().contains("connected, 127.0.0.1:"));

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::super::packer::PLAIN_PORTION;
 use super::super::{Existing, Rotate};
 use super::*;
+use crate::spool::{Backlog, SpoolOptions};
 
 fn put(output: &mut Output, text: &str) {
     output.room().unwrap().extend_from_slice(text.as_bytes());
@@ -285,4 +286,107 @@ fn no_line_is_cut_by_a_size_and_each_file_has_the_header() {
         let mut names = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
         assert!(names.all(|name| name.extension().unwrap() != "part"));
     }
+}
+
+/// Takes the folder of a spool away, so that nothing can be written there; returns where it is.
+fn bar(spool: &Path) -> std::path::PathBuf {
+    let away = spool.with_extension("away");
+    fs::rename(spool, &away).unwrap();
+    fs::write(spool, "").unwrap();
+    away
+}
+
+fn unbar(spool: &Path, away: &Path) {
+    fs::remove_file(spool).unwrap();
+    fs::rename(away, spool).unwrap();
+}
+
+fn spooled(folder: &Path) -> Output {
+    let options = SpoolOptions { live: true, ..SpoolOptions::default() };
+    let spool = Spool::open(folder, options).unwrap();
+    Output::spooled("tcp://x:1", spool, &live_options(), Arc::default()).unwrap()
+}
+
+/// The numbers of records, and the gaps with their reasons, that come out of a spool.
+fn out_of(folder: &Path) -> (Vec<u64>, Vec<(String, u64, u64)>) {
+    let mut backlog = Backlog::open(folder).unwrap();
+    let (mut seqs, mut gaps) = (Vec::new(), Vec::new());
+    while let Some(batch) = backlog.next_batch(1_000, 1 << 20).unwrap() {
+        for line in batch.lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let value: serde_json::Value = serde_json::from_slice(line).unwrap();
+            let number = |name: &str| value[name].as_u64();
+            match number("seq") {
+                Some(seq) => seqs.push(seq),
+                None => gaps.push((
+                    value["reason"].as_str().unwrap().to_owned(),
+                    number("first_seq").unwrap(),
+                    number("last_seq").unwrap(),
+                )),
+            }
+        }
+    }
+    (seqs, gaps)
+}
+
+#[test]
+fn spooled_is_what_was_written_and_the_rest_is_dropped_under_its_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let mut output = spooled(&path);
+    output.tell_gaps();
+    for _ in 0..10 {
+        put(&mut output, "{\"a\":1}\n");
+    }
+    output.flush().unwrap();
+    assert_eq!(output.counts().spooled, 10);
+    let away = bar(&path);
+    // More than the spool and the buffer in front of it hold.
+    let line = format!("{{\"a\":\"{}\"}}\n", "x".repeat(99_999));
+    for second in 1..30 {
+        put(&mut output, &line);
+        output.flush().unwrap();
+        output.advance(at(second)).unwrap();
+    }
+    let counts = output.counts();
+    assert_eq!(counts.spooled, 10);
+    assert!(counts.dropped["unwritable"] > 10, "{counts:?}");
+    assert!(output.finish().is_err());
+    let counts = output.counts();
+    assert_eq!((counts.spooled, counts.dropped), (10, BTreeMap::from([("unwritable", 29)])));
+    drop(output);
+    unbar(&path, &away);
+    let mut output = spooled(&path);
+    put(&mut output, "{\"a\":1}\n");
+    output.finish().unwrap();
+    let (seqs, gaps) = out_of(&path);
+    assert_eq!(seqs, (0..10).chain([39]).collect::<Vec<_>>());
+    assert_eq!(gaps, [("restart".to_owned(), 10, 38)]);
+}
+
+#[test]
+fn what_a_spool_had_no_room_for_is_a_gap_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let mut output = spooled(&path);
+    output.tell_gaps();
+    put(&mut output, "{\"a\":1}\n");
+    output.flush().unwrap();
+    let away = bar(&path);
+    let line = format!("{{\"a\":\"{}\"}}\n", "x".repeat(99_999));
+    for second in 1..30 {
+        put(&mut output, &line);
+        output.flush().unwrap();
+        output.advance(at(second)).unwrap();
+    }
+    unbar(&path, &away);
+    output.advance(at(30)).unwrap();
+    put(&mut output, "{\"a\":1}\n");
+    output.finish().unwrap();
+    let counts = output.counts();
+    let dropped = counts.dropped["unwritable"];
+    assert_eq!(counts.spooled + dropped, 31);
+    let (seqs, gaps) = out_of(&path);
+    assert_eq!(seqs.len() as u64, counts.spooled);
+    assert_eq!(gaps, [("unwritable".to_owned(), 30 - dropped, 29)]);
+    assert_eq!(seqs.last(), Some(&30));
 }

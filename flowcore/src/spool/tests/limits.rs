@@ -123,9 +123,10 @@ fn an_error_of_the_disk_leaves_all_as_it_was() {
     let path = folder.path().join("spool");
     let mut spool = Spool::open(&path, options(64 << 10)).unwrap();
     spool.append(&records(0..3, 10)).unwrap();
-    // Without its folder no segment can be made, as without room.
+    // With a file in place of its folder no segment can be made, as without room.
     let away = folder.path().join("away");
     fs::rename(&path, &away).unwrap();
+    fs::write(&path, "").unwrap();
     for _ in 0..3 {
         spool.flush().unwrap_err();
     }
@@ -137,6 +138,7 @@ fn an_error_of_the_disk_leaves_all_as_it_was() {
     assert_eq!(waiting, id);
     spool.append(&records(id..id + 1, 500)).unwrap_err();
     assert_eq!(spool.counts().waiting, waiting);
+    fs::remove_file(&path).unwrap();
     fs::rename(&away, &path).unwrap();
     spool.append(&records(id..id + 1, 500)).unwrap();
     spool.finish().unwrap();

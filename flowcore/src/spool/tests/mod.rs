@@ -7,8 +7,10 @@ use serde_json::Value;
 use super::*;
 
 mod damage;
+mod gone;
 mod limits;
 mod model;
+mod stalls;
 
 /// A line that came out: a record with its number, or a run of missing ones.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,7 +30,7 @@ impl Out {
 }
 
 fn options(max_bytes: u64) -> SpoolOptions {
-    SpoolOptions { max_bytes, sync: SyncPolicy::Never }
+    SpoolOptions { max_bytes, sync: SyncPolicy::Off, live: false }
 }
 
 /// Records with these ids, each padded differently, so that they do not compress to nothing.
@@ -246,4 +248,20 @@ fn a_reader_may_come_first_and_waits() {
     assert!(backlog.wait(Duration::from_secs(20)).unwrap());
     writer.join().unwrap();
     assert_eq!(ids(&drain(&mut backlog)), [0, 1, 2]);
+}
+
+#[test]
+fn a_spool_is_its_users_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let above = tempfile::tempdir().unwrap();
+    let folder = above.path().join("spool");
+    let mut spool = Spool::open(&folder, options(1 << 20)).unwrap();
+    spool.append(&records(0..3, 10)).unwrap();
+    spool.finish().unwrap();
+    drain(&mut Backlog::open(&folder).unwrap());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 4);
+    files.iter().for_each(|file| assert_eq!(mode(file), 0o600, "{}", file.display()));
 }

@@ -47,7 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct World {
     folder: tempfile::TempDir,
-    max_bytes: u64,
+    options: SpoolOptions,
     boot: u128,
     spool: Option<Spool>,
     backlog: Option<Backlog>,
@@ -67,13 +67,13 @@ struct World {
 }
 
 impl World {
-    fn new(max_bytes: u64) -> Self {
+    fn new(options: SpoolOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let spool = Spool::open_in(folder.path(), options(max_bytes), 1).unwrap();
+        let spool = Spool::open_in(folder.path(), options, 1).unwrap();
         let backlog = Backlog::open(folder.path()).unwrap();
         World {
             folder,
-            max_bytes,
+            options,
             boot: 1,
             spool: Some(spool),
             backlog: Some(backlog),
@@ -176,7 +176,7 @@ impl World {
 
     fn reopen(&mut self) {
         self.spool = None;
-        self.spool = Some(Spool::open_in(self.folder.path(), options(self.max_bytes), self.boot).unwrap());
+        self.spool = Some(Spool::open_in(self.folder.path(), self.options, self.boot).unwrap());
     }
 
     fn read(&mut self, limit_records: u64, limit_bytes: usize) {
@@ -213,8 +213,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn like_a_list(small in any::<bool>(), steps in proptest::collection::vec(step(), 1..80)) {
-        let mut world = World::new(if small { 64 << 10 } else { 64 << 20 });
+    fn like_a_list(small in any::<bool>(), live in any::<bool>(), steps in proptest::collection::vec(step(), 1..80)) {
+        let sync = SyncPolicy::Every(Duration::from_millis(1));
+        let max_bytes = if small { 64 << 10 } else { 64 << 20 };
+        let mut world = World::new(SpoolOptions { max_bytes, sync, live });
         for step in steps {
             world.take(step);
         }
