@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use flowcore::Error;
+use flowcore::sink::{self, FileOptions};
 
 use crate::conf::is_server;
 use crate::plan::{Input, MeterPlan, Owners};
@@ -24,7 +25,7 @@ impl Confinement {
     /// Works out what a plan needs. Call this before outputs are opened: what is no regular file then needs no folder.
     ///
     /// # Errors
-    /// When there is no such user as -Z names.
+    /// When there is no such user as -Z names, and for names of files that are refused.
     pub(crate) fn of(plan: &MeterPlan) -> Result<Self, Error> {
         let role = match plan.input {
             Input::Files(_) => Role::Replay,
@@ -36,19 +37,27 @@ impl Confinement {
         };
         let (servers, files): (Vec<_>, Vec<_>) =
             plan.all_outputs().partition(|output| is_server(&output.destination));
-        let spools = servers.iter().map(|output| shippers::spool_folder(&output.destination, &output.server));
-        let outputs = files.iter().map(|output| output.destination.as_str());
-        let outputs =
-            outputs.chain(plan.stats.iter().map(|stats| stats.destination.as_str())).chain(recorded);
         let lives = role == Role::Capture;
+        let mut folders = Vec::new();
+        for output in servers {
+            folders.push(Folder::new(
+                shippers::spool_folder(&output.destination, &output.server),
+                lives,
+                true,
+            ));
+        }
+        let outputs = files.iter().map(|output| (output.destination.as_str(), &output.files));
+        let (plain, stats) = (FileOptions::default(), plan.stats.iter());
+        let others = stats.map(|stats| stats.destination.as_str()).chain(recorded);
+        for (to, options) in outputs.chain(others.map(|to| (to, &plain))) {
+            let needs = sink::needs(to, options)?;
+            folders.extend(needs.folder.map(|folder| Folder::new(folder, lives, needs.renames)));
+        }
         Ok(Confinement {
             profile: Profile {
                 role,
                 user: plan.running.user.as_deref().map(find).transpose()?,
-                folders: outputs
-                    .filter_map(|to| Folder::of_output(to, lives))
-                    .chain(spools.map(|spool| Folder::of_spool(spool, lives)))
-                    .collect(),
+                folders,
                 files: Vec::new(),
                 ports: Vec::new(),
             },

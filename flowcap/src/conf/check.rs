@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use flowcore::Error;
 use flowcore::field::Printable;
-use flowcore::sink::Existing;
+use flowcore::sink::{self, Existing, FileOptions};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::outputs::is_server;
@@ -81,6 +81,7 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
         tried(format!("become {name}"), found.map_err(|error| Failure::config(error)));
     }
     let user = user.ok().flatten();
+    let plain = FileOptions::from(plan.files.existing);
     if let Some(expression) = &plan.filter {
         let compiled = filter(expression).map(|()| None);
         tried(format!("filter {expression}"), compiled.map_err(Failure::config));
@@ -106,7 +107,7 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
         Owners::Machine { record } => {
             tried("see processes of all users".to_owned(), Ok(processes()));
             if let Some(file) = record {
-                tried(format!("write {file}"), writable(file, plan.files.existing));
+                tried(format!("write {file}"), writable(file, &plain, user.as_ref()));
             }
         }
     }
@@ -118,13 +119,13 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
         tried(format!("read {file}"), outcome);
     }
     if let Some(stats) = plan.stats.as_ref().filter(|stats| stats.destination != "-") {
-        tried(format!("write {}", stats.destination), writable(&stats.destination, plan.files.existing));
+        tried(format!("write {}", stats.destination), writable(&stats.destination, &plain, user.as_ref()));
     }
     let (servers, files): (Vec<&Output>, Vec<&Output>) =
         plan.all_outputs().partition(|output| is_server(&output.destination));
     for output in files {
         let name = if output.destination == "-" { "standard output" } else { &output.destination };
-        tried(format!("write {name}"), writable(&output.destination, plan.files.existing));
+        tried(format!("write {name}"), writable(&output.destination, &output.files, user.as_ref()));
     }
     for output in servers {
         let spool = shippers::spool_folder(&output.destination, &output.server);
@@ -209,29 +210,26 @@ fn has_capability(number: u32) -> bool {
         .is_some_and(|held| held >> number & 1 == 1)
 }
 
-/// Tells whether a destination could be opened, as far as that can be seen without doing it.
-fn writable(destination: &str, existing: Existing) -> Result<Option<String>, Failure> {
-    if destination == "-" {
-        return Ok(None);
-    }
+/// Tells whether a destination could be opened, as far as that can be seen without doing it. In folders where files come
+/// and go, `user` has to be able to make them.
+fn writable(
+    destination: &str,
+    options: &FileOptions,
+    user: Option<&User>,
+) -> Result<Option<String>, Failure> {
     let path = Path::new(destination);
-    let compressed = [".gz", ".zst"].iter().any(|end| destination.ends_with(end));
-    match fs::metadata(path) {
-        Ok(there) if there.is_dir() => Err(Failure::output("is a folder")),
-        Ok(there) if there.is_file() && existing == Existing::Refuse => {
+    let needs = sink::needs(destination, options).map_err(Failure::config)?;
+    match (fs::metadata(path), &needs.folder) {
+        _ if destination == "-" => Ok(None),
+        (Ok(there), _) if there.is_dir() => Err(Failure::output("is a folder")),
+        (Ok(there), Some(_)) if there.is_file() && options.existing == Existing::Refuse => {
             Err(Failure::output("exists already; --force overwrites it"))
         }
-        Ok(there) if !there.is_file() || !compressed => may(path, Access::WRITE_OK),
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Failure::output(error)),
-        // It, or another name in the same place, is to be made there.
-        _ => folder(&fixed_part(path)),
+        (Err(error), _) if error.kind() != ErrorKind::NotFound => Err(Failure::output(error)),
+        (_, Some(place)) if needs.renames => as_user(user, || folder(place)),
+        (Err(_), Some(place)) => folder(place),
+        _ => may(path, Access::WRITE_OK),
     }
-}
-
-/// Returns the folder of a file, or the part of it that has no placeholders.
-fn fixed_part(path: &Path) -> PathBuf {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    folder.components().take_while(|part| !part.as_os_str().to_string_lossy().contains('%')).collect()
 }
 
 fn folder(path: &Path) -> Result<Option<String>, Failure> {

@@ -119,38 +119,14 @@ impl fmt::Display for Refusal {
 }
 
 impl Folder {
-    /// Makes the folder of a spool, in which files come and go. Who writes it while it `lives` makes it again.
-    pub(crate) fn of_spool(path: PathBuf, lives: bool) -> Self {
-        let above = if path.file_name().is_some() { parent(&path) } else { None };
-        let parent = above.filter(|_| lives).map(Path::to_owned);
-        Folder { path, parent, must_be_writable: true }
-    }
-
-    /// Makes the folder of an output; none for standard output and for what is no regular file.
+    /// Makes one in which, or beneath which, files are made.
     ///
-    /// An output that `lives` on may find its folder deleted one day, and makes it again. What lies above the current
-    /// folder is not held for that.
-    pub(crate) fn of_output(destination: &str, lives: bool) -> Option<Self> {
-        if destination == "-" || std::fs::metadata(destination).is_ok_and(|there| !there.is_file()) {
-            return None;
-        }
-        // Up to the first part of the name that time fills in.
-        let fixed = match destination.split_once('%') {
-            Some((fixed, _)) => &fixed[..fixed.rfind('/').map_or(0, |slash| slash + 1)],
-            None => destination,
-        };
-        let folder = match fixed {
-            "" => Path::new("."),
-            _ if fixed.ends_with('/') => Path::new(fixed),
-            _ => parent(Path::new(fixed))?,
-        };
-        let above = if folder.file_name().is_some() { parent(folder) } else { None };
-        Some(Folder {
-            path: folder.to_owned(),
-            parent: above.filter(|_| lives).map(Path::to_owned),
-            must_be_writable: destination.contains('%')
-                || [".gz", ".zst"].iter().any(|end| destination.ends_with(end)),
-        })
+    /// What `lives` on may find it deleted one day, and makes it again; what lies above the current folder is not held
+    /// for that.
+    pub(crate) fn new(path: PathBuf, lives: bool, must_be_writable: bool) -> Self {
+        let path = if path.as_os_str().is_empty() { ".".into() } else { path };
+        let above = if path.file_name().is_some() { parent(&path) } else { None };
+        Folder { parent: above.filter(|_| lives).map(Path::to_owned), path, must_be_writable }
     }
 }
 
@@ -321,30 +297,17 @@ fn parent(path: &Path) -> Option<&Path> {
 mod tests {
     use super::*;
 
-    fn folder(destination: &str, lives: bool) -> Option<(String, Option<String>, bool)> {
-        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-        let folder = Folder::of_output(destination, lives)?;
-        Some((text(folder.path), folder.parent.map(text), folder.must_be_writable))
-    }
-
-    fn made(path: &str, parent: Option<&str>, must: bool) -> Option<(String, Option<String>, bool)> {
-        Some((path.to_owned(), parent.map(str::to_owned), must))
-    }
-
     #[test]
-    fn the_folders_of_outputs() {
-        assert_eq!(folder("-", true), None);
-        assert_eq!(folder("/dev/null", true), None);
-        assert_eq!(folder("flows.jsonl", true), made(".", None, false));
-        assert_eq!(folder("a/flows.jsonl.zst", true), made("a", Some("."), true));
-        assert_eq!(folder("/no/log/flows.csv", true), made("/no/log", Some("/no"), false));
-        assert_eq!(folder("/no/log/flows.csv", false), made("/no/log", None, false));
-        assert_eq!(folder("/no/flows.csv", true), made("/no", Some("/"), false));
-        assert_eq!(folder("/flows.csv", true), made("/", None, false));
-        assert_eq!(folder("../flows.csv.gz", true), made("..", None, true));
-        assert_eq!(folder("/no/log/%Y/flows-%H.jsonl", true), made("/no/log/", Some("/no"), true));
-        assert_eq!(folder("/no/log/flows-%H.jsonl", true), made("/no/log/", Some("/no"), true));
-        assert_eq!(folder("flows-%H.jsonl", true), made(".", None, true));
+    fn what_is_made_again_needs_the_folder_above() {
+        let above = |path: &str, lives| Folder::new(path.into(), lives, false).parent;
+        assert_eq!(above("/no/log", true), Some("/no".into()));
+        assert_eq!(above("/no", true), Some("/".into()));
+        assert_eq!(above("a", true), Some(".".into()));
+        assert_eq!(
+            (above("/no/log", false), above("", true), above("..", true), above("/", true)),
+            Default::default()
+        );
+        assert_eq!(Folder::new("".into(), true, true).path, Path::new("."));
     }
 
     #[test]

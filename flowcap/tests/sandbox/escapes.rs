@@ -15,7 +15,7 @@ use std::{env, thread};
 use rustix::thread::{CapabilitySet, CapabilitySets, Uid, set_capabilities, set_thread_res_uid};
 use tempfile::TempDir;
 
-use crate::cable::{skip, text};
+use crate::cable::skip;
 use crate::sandbox::{Folder, Mode, Profile, Role, User, calls, enter};
 use crate::{can_be_had, is_root};
 
@@ -143,14 +143,13 @@ fn escapee() {
     let [near, far] = ears.each_ref().map(|ear| ear.local_addr().expect("an address"));
     let token = room.join("keys/token");
     let ear = UnixListener::bind(other.join("ear")).expect("a socket");
-    let folder = |path: &Path| Folder::of_output(text(&path.join("flows.jsonl")), role == Role::Capture);
     let profile = Profile {
         role,
         user: user.map(|user| User::find(&user).expect("a user")),
         folders: match role {
-            Role::Shipper => [&out, &again].map(|path| Folder::of_spool(path.clone(), false)).into(),
+            Role::Shipper => [&out, &again].map(|path| Folder::new(path.clone(), false, true)).into(),
             Role::Lookups => Vec::new(),
-            _ => [&out, &again].into_iter().filter_map(|path| folder(path)).collect(),
+            _ => [&out, &again].map(|path| Folder::new(path.clone(), role == Role::Capture, false)).into(),
         },
         files: if role == Role::Shipper { vec![token.clone()] } else { Vec::new() },
         ports: if role == Role::Shipper { vec![near.port()] } else { Vec::new() },

@@ -350,7 +350,7 @@ fn refusal(name: &str, error: &pcap::Error) -> Error {
         return Error::Permission {
             what: format!("capture on {name}"),
             hint: "it takes CAP_NET_RAW (and CAP_NET_ADMIN for promiscuous mode): \
-                   sudo setcap cap_net_raw,cap_net_admin=eip PROGRAM (the processes of other users are named with \
+                   sudo setcap cap_net_raw=eip PROGRAM (the processes of other users are named with \
                    cap_sys_ptrace,cap_dac_read_search besides)"
                 .to_owned(),
         };
