@@ -37,6 +37,7 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ErrorKind};
 
 use flowcore::Error;
+use flowcore::field::Printable;
 
 use args::Args;
 use conf::{Fault, Given, Wrong};
@@ -86,7 +87,10 @@ fn main() -> ExitCode {
             run::exit::USAGE.into()
         }
         (Err(Refusal::Usage(what)), Some(file)) if !has_words => misconfigured(&Fault::whole(&file, what)),
-        (Err(Refusal::Usage(what)), _) => Args::command().error(ErrorKind::ValueValidation, what).exit(),
+        (Err(Refusal::Usage(what)), _) => {
+            // clap would leave sequences for a terminal out, or let them through.
+            Args::command().error(ErrorKind::ValueValidation, Printable(&what)).exit()
+        }
     }
 }
 
