@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::frame::Header;
@@ -28,6 +29,8 @@ pub(super) struct Store {
     max_bytes: u64,
     sync: SyncPolicy,
     pub syncer: Syncer,
+    /// Whether a request of [`Store::sync`] waits for its turn.
+    is_syncing: Arc<AtomicBool>,
     /// Since when frames are written that the disk was not asked to have.
     dirty: Option<Instant>,
     lost: Lost,
@@ -70,6 +73,7 @@ impl Store {
             max_bytes,
             sync,
             syncer: Syncer::new(live && sync != SyncPolicy::Always),
+            is_syncing: Arc::default(),
             dirty: None,
             lost: Lost::default(),
         }
@@ -125,13 +129,27 @@ impl Store {
         self.note(Mark { written: end, ..self.state })
     }
 
-    /// Has the disk take all that was written, at once or later.
+    /// Has the disk take all that was written, at once or later: as soon as it has taken what it was asked to before.
     pub(super) fn sync(&mut self) -> io::Result<()> {
+        let waits = self.syncer.is_aside() && self.is_syncing.load(Ordering::Acquire);
+        if waits { Ok(()) } else { self.sync_live() }
+    }
+
+    fn sync_live(&mut self) -> io::Result<()> {
         if let (Some(file), Some(_)) = (&self.live, self.dirty) {
-            let file = Arc::clone(file);
-            if self.syncer.ask(move || file.sync_data())? {
+            let (file, is_syncing) = (Arc::clone(file), Arc::clone(&self.is_syncing));
+            is_syncing.store(true, Ordering::Release);
+            let asked = self.syncer.ask(move || {
+                // What is written from now on is for the next one.
+                is_syncing.store(false, Ordering::Release);
+                file.sync_data()
+            });
+            if matches!(asked, Ok(true)) {
                 self.dirty = None;
+            } else {
+                self.is_syncing.store(false, Ordering::Release);
             }
+            asked?;
         }
         Ok(())
     }
@@ -167,7 +185,7 @@ impl Store {
     fn begin_segment(&mut self, first_seq: u64) -> io::Result<()> {
         let keeps = self.sync != SyncPolicy::Off;
         if keeps {
-            self.sync()?;
+            self.sync_live()?;
         }
         self.forget_deleted()?;
         // One of this name has no whole frame: its first number would be used. A reader that has it open sees that it

@@ -32,6 +32,21 @@ fn a_disk_that_stands_still_holds_nothing_up() {
 }
 
 #[test]
+fn a_disk_that_stands_still_is_not_asked_again_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(folder.path(), live(64 << 20)).unwrap();
+    let stalled = stall(&mut spool);
+    for id in 0..1_000 {
+        spool.append(&records(id..id + 1, 10)).unwrap();
+        spool.flush().unwrap();
+    }
+    // There is room for other requests, and the end has not a thousand of them before it.
+    assert!(spool.store.syncer.ask(|| Ok(())).unwrap());
+    drop(stalled);
+    spool.finish().unwrap();
+}
+
+#[test]
 fn numbers_that_the_disk_does_not_know_of_are_not_given() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(folder.path(), live(64 << 20)).unwrap();
