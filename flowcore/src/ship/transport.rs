@@ -92,7 +92,7 @@ impl Transport for Connection {
         if let Some(error) = self.broken.take() {
             match read {
                 // What a server has not read, it cannot have taken.
-                Ok(read) if read > 0 && !status_of(room).is_some_and(|status| status / 100 == 2) => {}
+                Ok(read) if read > 0 && status_of(room).is_none_or(|status| status / 100 != 2) => {}
                 // TLS says why.
                 Err(why) if why.kind() == io::ErrorKind::InvalidData => return Err(why.into()),
                 _ => return Err(error.into()),
