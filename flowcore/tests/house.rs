@@ -47,10 +47,11 @@ const PACKAGES: &[(&str, &[&str])] = &[
 /// Which file of flowcap names which of the packages that its sandbox is made of.
 const SANDBOX: &[(&str, &str)] = &[
     // Users, capabilities, limits: calls of the kernel that act on one thread, which the C library's do not.
-    // Besides, what a file's permissions let one do is asked, and who one is.
+    // Besides, what a file's permissions let one do is asked, and who one is; who connects is waited for.
     ("rustix", "sandbox/privileges.rs"),
     ("rustix", "conf/check.rs"),
     ("rustix", "shippers.rs"),
+    ("rustix", "metrics/http.rs"),
     // Files, ports and signals.
     ("landlock", "sandbox/files.rs"),
     // System calls, and their numbers.

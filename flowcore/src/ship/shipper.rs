@@ -23,8 +23,8 @@ pub struct Shipper<B> {
     counters: Arc<ShipCounters>,
     log: Log,
     trouble: Option<Trouble>,
-    /// What was said last of the backlog.
-    said: Option<String>,
+    /// What the backlog failed with, as long as it does.
+    backlog_said: String,
     /// Batches that were sent and are not done, without their lines.
     sent: VecDeque<Batch>,
 }
@@ -74,7 +74,7 @@ impl<B: Backlog> Shipper<B> {
             counters: Arc::default(),
             log: Box::new(|_, _| {}),
             trouble: None,
-            said: None,
+            backlog_said: String::new(),
             sent: VecDeque::new(),
         }
     }
@@ -112,7 +112,7 @@ impl<B: Backlog> Shipper<B> {
             let stopping = patience.stopped().is_some();
             let more = match self.next(held.as_ref()) {
                 Ok(more) => {
-                    self.said = None;
+                    self.backlog_said.clear();
                     more
                 }
                 Err(gone) if gone.kind() == io::ErrorKind::NotFound && held.is_none() && !stopping => {
@@ -159,9 +159,7 @@ impl<B: Backlog> Shipper<B> {
         let limits = self.options.batch;
         let (lines, bytes) = held.map_or((0, 0), |held| (held.batch.count(), held.batch.lines.len()));
         let records = limits.records.saturating_sub(lines).max(1);
-        let more = self.backlog.next_batch(records, limits.bytes.saturating_sub(bytes).max(1))?;
-        self.said = None;
-        Ok(more)
+        self.backlog.next_batch(records, limits.bytes.saturating_sub(bytes).max(1))
     }
 
     /// Puts more beside what is held, and returns what has to be sent now: what is full, or old enough, or has no room
@@ -321,6 +319,7 @@ impl<B: Backlog> Shipper<B> {
             };
             // The records are refused anew, and counted anew, by the next run.
             if patience.stopped().is_some() {
+                self.leave(&error);
                 return Outcome::Stopped;
             }
             self.counters.failed(&error.to_string());
@@ -331,13 +330,13 @@ impl<B: Backlog> Shipper<B> {
         }
     }
 
-    /// Says what is wrong with the backlog, if it is news.
+    /// Counts a failure of the backlog, and says it if it is news.
     fn backlog_failed(&mut self, error: &io::Error) {
         let what = format!("the spool: {error}");
         self.counters.failed(&what);
-        if self.said.as_ref() != Some(&what) {
+        if self.backlog_said != what {
             (self.log)(Level::Error, &what);
-            self.said = Some(what);
+            self.backlog_said = what;
         }
     }
 }
