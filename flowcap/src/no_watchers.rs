@@ -10,7 +10,7 @@ use crate::plan::Watch;
 
 /// There are none.
 #[derive(Default)]
-pub(crate) struct Watchers;
+pub(crate) struct Watchers {}
 
 impl Watchers {
     pub(crate) fn open(

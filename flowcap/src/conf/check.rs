@@ -78,7 +78,7 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
     let user = plan.running.user.as_deref().map(User::find).transpose();
     if let Some(name) = &plan.running.user {
         let found = user.as_ref().map(|_| None);
-        tried(format!("become {name}"), found.map_err(|error| Failure::config(error)));
+        tried(format!("become {name}"), found.map_err(Failure::config));
     }
     let user = user.ok().flatten();
     let plain = FileOptions::from(plan.files.existing);

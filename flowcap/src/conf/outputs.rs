@@ -199,11 +199,10 @@ fn spool_size(text: &str) -> Result<u64, String> {
     if bytes < MIN_BYTES { Err(format!("at least {MIN_BYTES} bytes are needed")) } else { Ok(bytes) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "ship"))]
 mod tests {
     use super::*;
 
-    #[cfg(feature = "ship")]
     #[test]
     fn destinations() {
         let fault = |to: &str| OutputKeys::plain(to).fault().map(|(key, _)| key);

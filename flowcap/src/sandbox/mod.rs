@@ -172,7 +172,7 @@ pub(crate) fn as_user<T>(_: Option<&User>, work: impl FnOnce() -> T) -> Result<T
 ///
 /// # Errors
 /// [`Refusal`] if the user cannot be changed or capabilities stay.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "ship"))]
 pub(crate) fn give_up(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
     leave(profile, mode, false)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::arrived::Arrived;
 use crate::processes::{family, status};
 use crate::server::{Habit, Server, status as answer};
-use crate::stand::{Stand, capture, numbers, records};
+use crate::stand::{Stand, capture, records};
 
 /// Writes a configuration that sends to a server by way of a spool.
 fn configure(stand: &Stand, server: &Server, spool: &str) {
