@@ -1,5 +1,7 @@
 //! What is to be done, checked as far as that goes without opening anything.
 
+mod outputs;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,18 +9,21 @@ use std::time::Duration;
 
 use flowcore::decode::DecodeOptions;
 use flowcore::feature::FeatureOptions;
-use flowcore::filter::Filter;
 use flowcore::record::Column;
-use flowcore::sink::{Existing, FileOptions, Format, HostRecords};
+use flowcore::sink::{FileOptions, HostRecords};
 use flowcore::table::TableOptions;
 
-use crate::args::{self, Args, Command, named_twice};
-use crate::conf::{Beside, FileKeys, OutputKeys, ServerKeys, is_server};
+use crate::args::{Args, Command, named_twice};
+use crate::conf::{Beside, OutputKeys, ServerKeys, is_server};
 use crate::events::EventsArgs;
 use crate::log;
 use crate::sandbox::Mode;
 use crate::shippers::spool_folder;
 use crate::sockets::SocketsArgs;
+
+pub(crate) use outputs::{Output, Stats};
+
+use outputs::{check_files, check_stats, check_watched, file_options};
 
 /// A checked plan.
 #[derive(Debug)]
@@ -168,32 +173,6 @@ pub(crate) struct Live {
     pub(crate) buffer_bytes: Option<u32>,
 }
 
-/// A destination of records.
-#[derive(Debug)]
-pub(crate) struct Output {
-    /// A file, `-`, or the address of a server.
-    pub(crate) destination: String,
-    /// How records are written there.
-    pub(crate) format: Format,
-    /// The fields; `None` leaves them to the format.
-    pub(crate) columns: Option<Vec<Column>>,
-    /// Which records it takes.
-    pub(crate) filter: Filter,
-    /// How files are named anew, kept and compressed.
-    pub(crate) files: FileOptions,
-    /// How a server is reached.
-    pub(crate) server: ServerKeys,
-}
-
-/// Where stats records go, and how often.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stats {
-    /// A file, or `-`.
-    pub(crate) destination: String,
-    /// Time between two records of live capture.
-    pub(crate) interval: Duration,
-}
-
 /// Why the arguments make no plan.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -325,49 +304,6 @@ impl MeterPlan {
     }
 }
 
-impl Output {
-    /// Makes one of a destination alone.
-    fn typed(to: &str, args: &Args, owners: &Owners) -> Result<Output, Refusal> {
-        let keys = OutputKeys::plain(to);
-        match keys.fault() {
-            Some((_, what)) => Err(usage(format!("-o: {what}"))),
-            None => Output::new(&keys, args, owners, args.format),
-        }
-    }
-
-    /// Makes one of its keys, and of what holds where they say nothing.
-    fn new(keys: &OutputKeys, args: &Args, owners: &Owners, format: args::Format) -> Result<Output, Refusal> {
-        let given = keys.format.unwrap_or(format).into();
-        // Servers are sent lines.
-        let format = if is_server(&keys.to) { Format::Jsonl } else { Format::of(&keys.to, given) };
-        let list = keys.fields.as_ref().or(args.fields.as_ref()).map(|fields| fields.0.as_str());
-        // A table makes a choice of its own, for people.
-        let list = list.or((format != Format::Table).then_some("@core"));
-        let columns = list.map(|list| owners.columns(list)).transpose();
-        Ok(Output {
-            destination: keys.to.clone(),
-            format,
-            columns: columns.map_err(|error| usage(format!("fields: {error}")))?,
-            filter: Filter {
-                types: keys.types.clone().unwrap_or_default(),
-                only: keys.only.unwrap_or_default(),
-            },
-            files: {
-                let FileKeys { rotate, keep, compress, sync } = keys.file;
-                let of_flags = file_options(args);
-                FileOptions {
-                    rotate: rotate.or(of_flags.rotate),
-                    keep: keep.unwrap_or(of_flags.keep),
-                    compress: compress.or(of_flags.compress),
-                    sync: sync.unwrap_or(of_flags.sync),
-                    ..of_flags
-                }
-            },
-            server: keys.server.clone(),
-        })
-    }
-}
-
 impl Owners {
     fn new(args: &Args) -> Self {
         match &args.sockets {
@@ -415,68 +351,6 @@ fn decode_options(args: &Args) -> DecodeOptions {
     DecodeOptions { decap: !args.no_decap, checksums: args.checksums, ..DecodeOptions::default() }
 }
 
-fn file_options(args: &Args) -> FileOptions {
-    FileOptions {
-        existing: match (args.force, args.interface.is_empty()) {
-            (true, _) => Existing::Overwrite,
-            (false, true) => Existing::Refuse,
-            (false, false) => Existing::Append,
-        },
-        rotate: args.rotate,
-        keep: args.keep.unwrap_or_default(),
-        compress: args.compress,
-        sync: args.sync,
-        live: !args.interface.is_empty(),
-        now: None,
-        owner: None,
-    }
-}
-
-/// Standard output and servers have no names to change, to compress or to keep.
-fn check_files(args: &Args, outputs: &[Output]) -> Result<(), Refusal> {
-    let flags = [
-        ("--rotate", args.rotate.is_some()),
-        ("--keep", args.keep.is_some()),
-        ("--compress", args.compress.is_some()),
-    ];
-    let given = flags.into_iter().find(|(_, is_given)| *is_given);
-    let is_file = |output: &Output| output.destination != "-" && !is_server(&output.destination);
-    match given.filter(|_| !outputs.iter().any(is_file)) {
-        Some((flag, _)) => Err(usage(format!("{flag}: name a file with -o"))),
-        None => Ok(()),
-    }
-}
-
-/// What has no output of its own goes to those of flows, where JSON lines alone hold several types of records.
-fn check_watched(watched: &[Alongside], outputs: &[Output]) -> Result<(), Refusal> {
-    let homeless =
-        watched.iter().find(|watched| watched.outputs.is_empty()).map(|watched| watched.what.word());
-    match homeless.filter(|_| outputs.iter().all(|output| output.format != Format::Jsonl)) {
-        Some(word) => Err(usage(format!(
-            "[{word}]: no output takes its records, which only JSON lines hold beside flows; name one of its own with \
-             [[{word}.output]]"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// Stats records are JSON lines, also among flows.
-fn check_stats(outputs: &[Output], stats: Option<&Stats>) -> Result<(), Refusal> {
-    let Some(Stats { destination, .. }) = stats else { return Ok(()) };
-    let shared = outputs.iter().find(|output| output.destination == *destination);
-    if shared.is_some_and(|_| destination != "-") {
-        return Err(usage(format!(
-            "--stats {destination}: flow records go there; name another file, or '-'"
-        )));
-    }
-    if Format::of(destination, Format::Jsonl) != Format::Jsonl
-        || shared.is_some_and(|output| output.format != Format::Jsonl)
-    {
-        return Err(usage(format!("--stats {destination}: counters are written as JSON lines only")));
-    }
-    Ok(())
-}
-
 /// Says what was meant by words that are no flags.
 fn advice(words: &[String]) -> String {
     let all = words.join(" ");
@@ -496,121 +370,4 @@ fn usage(what: impl Into<String>) -> Refusal {
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-    use flowcore::sink::{Compress, SyncPolicy};
-
-    use super::*;
-
-    fn plan(line: &str) -> Result<Plan, Refusal> {
-        let args = Args::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{error}"));
-        Plan::new(args)
-    }
-
-    fn meter(line: &str) -> MeterPlan {
-        match plan(line) {
-            Ok(Plan::Meter(plan)) => *plan,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn refused(line: &str) -> String {
-        match plan(line) {
-            Err(Refusal::Usage(what)) => what,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn files_and_interfaces() {
-        assert_eq!(meter("flowcap -r a -r -").input, Input::Files(vec!["a".into(), "-".into()]));
-        let live =
-            Live { interfaces: vec!["any".into()], snaplen: None, promiscuous: true, buffer_bytes: None };
-        assert_eq!(meter("flowcap -i any -s 0 -n").input, Input::Live(live));
-        let live = Live {
-            interfaces: vec!["a".into(), "b".into()],
-            snaplen: Some(96),
-            promiscuous: false,
-            buffer_bytes: Some(1_000_000),
-        };
-        assert_eq!(meter("flowcap -i a -i b -s 96 -p --buffer 1MB").input, Input::Live(live));
-        assert!(matches!(plan("flowcap -D"), Ok(Plan::ListInterfaces)));
-        assert!(matches!(plan("flowcap -T csv"), Err(Refusal::NothingToRead)));
-        assert!(refused("flowcap -r - -r -").contains("once only"));
-    }
-
-    #[test]
-    fn replay_keeps_what_is_there_and_live_capture_adds_to_it() {
-        assert_eq!(meter("flowcap -r a").files.existing, Existing::Refuse);
-        assert_eq!(meter("flowcap -i a").files.existing, Existing::Append);
-        assert_eq!(meter("flowcap -r a --force").files.existing, Existing::Overwrite);
-    }
-
-    #[test]
-    fn files_are_rotated_and_kept() {
-        let files =
-            meter("flowcap -i a -o x --rotate 1h,256MB --keep 7d,10GB --compress zstd --sync always").files;
-        assert_eq!(files.rotate, Some("1h,256MB".parse().unwrap()));
-        assert_eq!((files.keep, files.live), ("7d,10GB".parse().unwrap(), true));
-        assert_eq!((files.compress, files.sync), (Some(Compress::Zstd), SyncPolicy::Always));
-        assert!(!meter("flowcap -r a").files.live);
-        assert_eq!(meter("flowcap -r a").files.sync, SyncPolicy::default());
-        assert!(refused("flowcap -i a --keep 3").starts_with("--keep"));
-        assert!(refused("flowcap -i a -o - --rotate 1h").starts_with("--rotate"));
-    }
-
-    #[test]
-    fn the_extension_picks_the_format() {
-        let plan = meter("flowcap -r a -T table -o - -o x.csv.gz -o y.jsonl -o z");
-        let formats: Vec<_> = plan.outputs.iter().map(|output| output.format).collect();
-        assert_eq!(formats, [Format::Table, Format::Csv, Format::Jsonl, Format::Table]);
-        assert_eq!(meter("flowcap -r a").outputs[0].destination, "-");
-        assert!(refused("flowcap -r a -o x -o x").contains("twice"));
-    }
-
-    #[test]
-    fn stats_are_json_lines_of_their_own_or_among_flows() {
-        let stats = meter("flowcap -i a --stats - --stats-interval 10s").stats;
-        assert_eq!(stats, Some(Stats { destination: "-".into(), interval: Duration::from_secs(10) }));
-        assert_eq!(meter("flowcap -i a -o x.csv --stats -").stats.unwrap().destination, "-");
-        assert_eq!(meter("flowcap -i a --stats s --stats-interval off").stats.unwrap().interval, NEVER);
-        for line in ["-T csv --stats -", "--stats s.csv", "-o x.jsonl --stats x.jsonl"] {
-            assert!(refused(&format!("flowcap -r a {line}")).starts_with("--stats"));
-        }
-    }
-
-    #[test]
-    fn settings_arrive_where_they_belong() {
-        let plan = meter(
-            "flowcap -r a -f tcp -c 7 --duration 9 --idle-timeout 5s --active-timeout off --max-flows 10 \
-             --max-memory 1MB --shards 3 --entropy-bytes 64 --splt 8 --no-decap --checksums -q",
-        );
-        assert_eq!(plan.filter.as_deref(), Some("tcp"));
-        assert_eq!((plan.packet_limit, plan.duration), (Some(7), Some(Duration::from_secs(9))));
-        assert_eq!(plan.table.idle.tcp, Duration::from_secs(5));
-        assert_eq!(plan.table.active, None);
-        assert_eq!((plan.table.max_flows, plan.table.max_memory), (10, 1_000_000));
-        assert_eq!(plan.shards, Some(3));
-        assert_eq!((plan.features.entropy_bytes, plan.features.splt), (64, 8));
-        assert!(!plan.decode.decap && plan.decode.checksums && plan.quiet);
-    }
-
-    #[test]
-    fn fields_are_known_ones() {
-        let columns = meter("flowcap -r a --fields src_ip,bytes").outputs.remove(0).columns.unwrap();
-        let names: Vec<_> = columns.iter().map(|column| column.field.name).collect();
-        assert_eq!(names, ["src_ip", "bytes"]);
-    }
-
-    #[test]
-    fn words_get_advice() {
-        assert_eq!(
-            refused("flowcap -i eth0 port 53"),
-            "unexpected 'port 53': to filter packets use -f 'port 53'"
-        );
-        assert_eq!(
-            refused("flowcap file.pcap"),
-            "unexpected 'file.pcap': to read a capture file use -r 'file.pcap'"
-        );
-    }
-}
+mod tests;
