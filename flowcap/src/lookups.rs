@@ -1,13 +1,14 @@
 //! Who asks for owners: threads of this process, or, where there is a sandbox, a process beside it.
 //!
 //! The process that takes packets apart may then look into no other one. The process beside it can: it reads the
-//! headers of packets that open flows, asks the kernel, and tells what it finds through a pipe. It is told nothing; it
-//! ends when its standard input does.
+//! headers of packets that open flows, asks the kernel, and tells what it finds through a pipe. It is told nothing but to
+//! end. While it is missing nothing that was known counts, since what became of it is not seen.
 
 use std::time::Duration;
 
 use flowcore::Error;
 use flowcore::enrich::{Attribution, Requests};
+use flowcore::meter::Aides;
 use flowcore::sink::SightedLines;
 
 use crate::confine::Confinement;
@@ -27,11 +28,12 @@ pub(crate) enum Asking {
 
 impl Asking {
     /// Begins to take in what a process beside this one finds; this is a thread that has to be inside the sandbox.
-    pub(crate) fn start(&mut self) -> std::io::Result<()> {
+    pub(crate) fn start(&mut self, aides: &Aides) -> std::io::Result<()> {
+        let _ = aides;
         match self {
             Asking::Here(_) => Ok(()),
             #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-            Asking::Beside(beside) => beside.start(),
+            Asking::Beside(beside) => beside.start(aides),
         }
     }
 
@@ -72,13 +74,15 @@ mod apart {
 
     use clap::Args;
     use flowcore::enrich::{IndexWriter, LocalAddresses};
-    use flowcore::record::{SocketNews, Start};
-    use flowcore::sink::{NewsWriter, read_news};
+    use flowcore::meter::{Stop, wall_clock};
+    use flowcore::record::{Message, SocketNews};
+    use flowcore::sink::NewsWriter;
+    use flowcore::time::Timestamp;
 
     use super::*;
-    use crate::beside;
+    use crate::beside::{self, Heard, Listener};
     use crate::owners::{Recording, SOCKETS, index_writer, own_addresses};
-    use crate::run::{exit, say, unreadable};
+    use crate::run::{say, unreadable};
     use crate::sandbox::{Mode, Role};
 
     /// Looks sockets up for another process; no subcommand for people.
@@ -93,6 +97,9 @@ mod apart {
         user: Option<String>,
         #[arg(long, value_enum)]
         sandbox: Mode,
+        /// Look up, in place of seeing to it that another process does.
+        #[arg(long)]
+        attempt: Option<u64>,
     }
 
     /// The process, and what takes in what it finds.
@@ -102,13 +109,21 @@ mod apart {
         waiting: Option<(BufReader<ChildStdout>, Following)>,
         thread: Option<JoinHandle<()>>,
         recording: Option<Recording>,
+        /// Requested once it may end.
+        over: Stop,
     }
 
     struct Following {
         writer: IndexWriter,
         addresses: LocalAddresses,
         requests: Requests,
+        /// What those have counted that have died, and all of them until now.
+        before: Counted,
+        until_now: Counted,
     }
+
+    /// Lookups, dropped requests, packets lost, lookups that failed.
+    type Counted = [u64; 4];
 
     pub(super) fn ask(
         interfaces: &[String],
@@ -128,8 +143,11 @@ mod apart {
         beside::started(&mut from, PROCESS)?;
         let requests = Requests::elsewhere(writer.index());
         let attribution = Attribution::live(writer.index(), addresses.clone());
-        let following = Following { writer, addresses, requests: requests.clone() };
-        let beside = Beside { child, waiting: Some((from, following)), thread: None, recording };
+        let none = Counted::default();
+        let following =
+            Following { writer, addresses, requests: requests.clone(), before: none, until_now: none };
+        let (waiting, over) = (Some((from, following)), Stop::new());
+        let beside = Beside { child, waiting, thread: None, recording, over };
         Ok((Asking::Beside(Box::new(beside)), attribution, requests))
     }
 
@@ -142,14 +160,21 @@ mod apart {
     }
 
     impl Beside {
-        pub(super) fn start(&mut self) -> io::Result<()> {
-            let Some((from, following)) = self.waiting.take() else { return Ok(()) };
-            let thread = thread::Builder::new().name("owners".into()).spawn(move || following.run(from))?;
+        pub(super) fn start(&mut self, aides: &Aides) -> io::Result<()> {
+            let Some((from, mut following)) = self.waiting.take() else { return Ok(()) };
+            let (who, aides, over) = (PROCESS.to_owned(), aides.clone(), self.over.clone());
+            let listener = Listener { who, does: Some("lookups"), aides, over };
+            let follow = move || {
+                listener.listen(from, |heard| following.take(heard));
+                following.writer.finish();
+            };
+            let thread = thread::Builder::new().name("owners".into()).spawn(follow)?;
             self.thread = Some(thread);
             Ok(())
         }
 
         pub(super) fn finish(mut self: Box<Self>) -> Result<(), Error> {
+            self.over.request();
             drop(self.child.stdin.take());
             let followed = self.thread.take().map(JoinHandle::join);
             let ended = self.child.wait().map_err(unreadable(PROCESS))?;
@@ -161,57 +186,53 @@ mod apart {
     }
 
     impl Following {
-        fn run(mut self, mut from: BufReader<ChildStdout>) {
-            loop {
-                match read_news(&mut from) {
-                    Ok(Some(SocketNews::Addresses(addresses))) => self.addresses.replace(addresses),
-                    Ok(Some(counted @ SocketNews::Counted { .. })) => self.requests.counted(&counted),
-                    Ok(Some(news)) => self.writer.follow(news),
-                    Ok(None) => break,
-                    Err(error) => {
-                        say(&format!("flowcap: {PROCESS}: {error}"));
-                        break;
-                    }
+        fn take(&mut self, heard: Heard<SocketNews>) {
+            match heard {
+                Heard::News(SocketNews::Addresses(addresses)) => self.addresses.replace(addresses),
+                Heard::News(SocketNews::Counted { lookups, dropped, lost, failed }) => {
+                    let counted = [lookups, dropped, lost, failed];
+                    self.until_now = std::array::from_fn(|nth| self.before[nth] + counted[nth]);
+                    let [lookups, dropped, lost, failed] = self.until_now;
+                    self.requests.counted(&SocketNews::Counted { lookups, dropped, lost, failed });
+                }
+                Heard::News(news) => self.writer.follow(news),
+                Heard::Died | Heard::Gone => {
+                    self.before = self.until_now;
+                    // Each of them may end from now on, and another take its place: nobody would see it.
+                    self.writer.follow(SocketNews::EndUnseen { since: Timestamp::MAX, now: wall_clock() });
                 }
             }
-            self.writer.finish();
         }
     }
 
-    /// Looks sockets up until standard input ends.
+    /// Looks sockets up, or sees to it that this is done, until the main process wants no more.
     pub(crate) fn serve(args: &LookupsArgs) -> ExitCode {
-        let Ok(parent) = beside::to_parent() else { return exit::INTERNAL.into() };
-        let news = News(Arc::new(Mutex::new(parent)));
-        match args.serve(&news) {
-            Ok(()) => exit::DONE.into(),
-            Err(error) => {
-                let code = match error {
-                    Error::Permission { .. } => exit::NO_PERMISSION,
-                    _ => exit::INTERNAL,
-                };
-                news.start(&beside::failure(error));
-                code.into()
-            }
-        }
+        beside::serve(PROCESS, args.attempt, args.confinement(), |inside, has_started| {
+            args.look_up(&inside, has_started)
+        })
     }
 
     impl LookupsArgs {
-        fn serve(&self, news: &News) -> Result<(), Error> {
+        fn confinement(&self) -> Result<Confinement, Error> {
+            Confinement::of_role(Role::Lookups, Vec::new(), self.user.as_deref(), self.sandbox)
+        }
+
+        fn look_up(&self, confinement: &Confinement, has_started: &mut bool) -> Result<(), Error> {
             beside::leave_signals()?;
-            let confinement =
-                Confinement::of_role(Role::Lookups, Vec::new(), self.user.as_deref(), self.sandbox)?;
+            let news = News(Arc::new(Mutex::new(beside::to_parent()?)));
             let told = news.clone();
             let prepare = move |writer: &mut IndexWriter| writer.on_news(move |news| told.tell(&news));
             let enter = || {
                 let refused = |refusal| Error::Option(format!("{refusal}"));
                 confinement.enter().map_err(refused)?;
-                news.start(&Start::Ready);
+                *has_started = true;
+                news.say(&Message::Ready);
                 Ok(())
             };
             let keep = Duration::from_secs(self.keep);
             let (owners, requests, addresses) = owners::start(&self.interface, keep, prepare, enter)?;
             let (here, ended) = channel::<()>();
-            beside::when_input_ends(move || drop(here))?;
+            beside::when_ended(move || drop(here))?;
             let mut known = Vec::new();
             loop {
                 news.tell(&requests.news());
@@ -235,24 +256,18 @@ mod apart {
     struct News(Arc<Mutex<NewsWriter<File>>>);
 
     impl News {
-        /// Says how it starts.
-        fn start(&self, start: &Start) {
-            self.write(|parent| parent.write(start).and_then(|()| parent.flush()));
-        }
-
         /// Tells at once, but for the sockets of a snapshot, which go off together.
         fn tell(&self, news: &SocketNews) {
-            let is_one_of_many = matches!(news, SocketNews::Seen { .. });
-            self.write(|parent| {
-                parent.write(news)?;
-                if is_one_of_many { Ok(()) } else { parent.flush() }
-            });
+            self.say(&Message::News(news));
         }
 
         /// Writes, as long as there is somebody to read: without, standard input ends as well.
-        fn write(&self, write: impl FnOnce(&mut NewsWriter<File>) -> io::Result<()>) {
+        fn say(&self, message: &Message<&SocketNews>) {
+            let is_one_of_many = matches!(message, Message::News(SocketNews::Seen { .. }));
             let mut parent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = write(&mut parent)
+            let written = parent.write(message);
+            let sent = written.and_then(|()| if is_one_of_many { Ok(()) } else { parent.flush() });
+            if let Err(error) = sent
                 && error.kind() != ErrorKind::BrokenPipe
             {
                 say(&format!("flowcap: {PROCESS}: {error}"));

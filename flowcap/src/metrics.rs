@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Instant;
 
 use flowcore::Error;
-use flowcore::meter::Watched;
-use flowcore::record::{SinkStats, StatsRecord};
+use flowcore::meter::{Aides, Watched};
+use flowcore::record::{ServerStats, SinkStats, StatsRecord};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -30,12 +31,12 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 
 impl Metrics {
     /// Answers who connects with what `watched` shows.
-    pub(crate) fn serve(listener: TcpListener, watched: Watched) -> io::Result<Self> {
-        Server::start(listener, move |request| answer(request, &watched)).map(Metrics)
+    pub(crate) fn serve(listener: TcpListener, watched: Watched, aides: Aides) -> io::Result<Self> {
+        Server::start(listener, move |request| answer(request, &watched, &aides)).map(Metrics)
     }
 }
 
-fn answer(request: &Request, watched: &Watched) -> Answer {
+fn answer(request: &Request, watched: &Watched, aides: &Aides) -> Answer {
     let latest = watched.latest();
     let (status, kind, body) = match request.path.as_str() {
         "/metrics" => match text(latest.map(|(_, stats)| stats).unwrap_or_default()) {
@@ -44,14 +45,23 @@ fn answer(request: &Request, watched: &Watched) -> Answer {
             Ok(text) => (FINE, PROMETHEUS, older(&text)),
             Err(error) => ("500 Internal Server Error", PLAIN, format!("{error}\n")),
         },
-        "/health" => match latest {
-            Some((at, _)) if at.elapsed() < STALLED => (FINE, PLAIN, "well\n".to_owned()),
-            Some(_) => (UNWELL, PLAIN, "stalled\n".to_owned()),
-            None => (UNWELL, PLAIN, "starting\n".to_owned()),
-        },
+        "/health" => {
+            let (status, text) = health(&latest, aides);
+            (status, PLAIN, text)
+        }
         _ => ("404 Not Found", PLAIN, "there are /metrics and /health\n".to_owned()),
     };
     Answer { status, kind, body }
+}
+
+/// Tells how the meter is, by its latest counters and by who is missing beside it.
+fn health(latest: &Option<(Instant, StatsRecord)>, aides: &Aides) -> (&'static str, String) {
+    match (latest, aides.missing()) {
+        (None, _) => (UNWELL, "starting\n".to_owned()),
+        (Some((at, _)), _) if at.elapsed() >= STALLED => (UNWELL, "stalled\n".to_owned()),
+        (_, missing) if missing.is_empty() => (FINE, "well\n".to_owned()),
+        (_, missing) => (UNWELL, format!("missing: {}\n", missing.join(", "))),
+    }
 }
 
 /// Returns the counters in the OpenMetrics text format.
@@ -119,6 +129,20 @@ impl Collector for Scrape {
             let of_each = stats.sinks.iter().filter(|sink| sink.spooled > 0 || value(sink) > 0);
             by(&mut encoder, name, help, of_each.map(|sink| ([("to", sink.to.as_str())], value(sink))))?;
         }
+        let servers =
+            || stats.sinks.iter().filter_map(|sink| Some((sink.to.as_str(), sink.server.as_ref()?)));
+        for (name, help, value) in OF_SERVERS {
+            by(&mut encoder, name, help, servers().map(|(to, server)| ([("to", to)], value(server))))?;
+        }
+        for (name, help, value) in GAUGES_OF_SERVERS {
+            let kind = ConstGauge::new(0u64).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (to, server) in servers() {
+                ConstGauge::new(value(server)).encode(family.encode_family(&[("to", to)])?)?;
+            }
+        }
+        let restarts = stats.restarts.iter().map(|(does, n)| ([("does", *does)], *n));
+        by(&mut encoder, "process_restarts", "Times that a process beside was started again", restarts)?;
         Ok(())
     }
 }
@@ -191,6 +215,21 @@ const OF_SPOOLS: &[(&str, &str, OfSink)] = &[
     ("sender_restarts", "Times that a process that sends was started again", |sink| sink.restarts),
 ];
 
+type OfServer = fn(&ServerStats) -> u64;
+
+const OF_SERVERS: &[(&str, &str, OfServer)] = &[
+    ("server_sent_records", "Records that the server has taken", |server| server.sent),
+    ("server_refused_records", "Records that the server does not take, set aside", |server| server.refused),
+    ("server_retries", "Tries to send that failed and are made again", |server| server.retries),
+];
+
+const GAUGES_OF_SERVERS: &[(&str, &str, OfServer)] = &[
+    ("server_waiting_records", "Records in the spool that are not done", |server| server.waiting),
+    ("server_up", "Whether the latest try to send went well", |server| {
+        u64::from(server.failing_since.is_none())
+    }),
+];
+
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const FINE: &str = "200 OK";
@@ -200,6 +239,8 @@ const UNWELL: &str = "503 Service Unavailable";
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
+
+    use flowcore::time::Timestamp;
 
     use super::*;
 
@@ -223,9 +264,21 @@ mod tests {
             flows_active: 3,
             uptime: 1.5,
             dropped: [("truncated", 2)].into(),
+            restarts: [("lookups", 3)].into(),
             sinks: vec![
                 SinkStats { to: "a \"b\"".into(), written: 5, ..SinkStats::default() },
-                SinkStats { to: "tcp://c:1".into(), spooled: 4, restarts: 2, ..SinkStats::default() },
+                SinkStats {
+                    to: "tcp://c:1".into(),
+                    spooled: 4,
+                    restarts: 2,
+                    server: Some(ServerStats {
+                        sent: 9,
+                        waiting: 8,
+                        failing_since: Some(Timestamp::from_nanos(1)),
+                        ..ServerStats::default()
+                    }),
+                    ..SinkStats::default()
+                },
                 SinkStats { to: "tls://c:1".into(), spooled: 9, spool_lost: 4, ..SinkStats::default() },
             ],
             ..StatsRecord::default()
@@ -242,6 +295,12 @@ mod tests {
             "flowcap_sender_restarts_total{to=\"tcp://c:1\"} 2",
             "flowcap_spool_lost_records_total{to=\"tcp://c:1\"} 0",
             "flowcap_spool_lost_records_total{to=\"tls://c:1\"} 4",
+            "flowcap_server_sent_records_total{to=\"tcp://c:1\"} 9",
+            "flowcap_server_refused_records_total{to=\"tcp://c:1\"} 0",
+            "# TYPE flowcap_server_waiting_records gauge",
+            "flowcap_server_waiting_records{to=\"tcp://c:1\"} 8",
+            "flowcap_server_up{to=\"tcp://c:1\"} 0",
+            "flowcap_process_restarts_total{does=\"lookups\"} 3",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
@@ -258,10 +317,22 @@ mod tests {
     }
 
     #[test]
+    fn who_is_missing_is_told() {
+        let aides = Aides::new();
+        let stats = || Some((std::time::Instant::now(), StatsRecord::default()));
+        assert_eq!(health(&None, &aides), (UNWELL, "starting\n".to_owned()));
+        assert_eq!(health(&stats(), &aides), (FINE, "well\n".to_owned()));
+        aides.is_missing("the process that waits");
+        assert_eq!(health(&stats(), &aides), (UNWELL, "missing: the process that waits\n".to_owned()));
+        aides.is_back("the process that waits");
+        assert_eq!(health(&stats(), &aides), (FINE, "well\n".to_owned()));
+    }
+
+    #[test]
     fn what_is_asked_for_is_answered() {
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let metrics = Metrics::serve(listener, Watched::new()).unwrap();
+        let metrics = Metrics::serve(listener, Watched::new(), Aides::new()).unwrap();
         let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
         let openmetrics = ask_for(port, "GET /metrics", accept);
         assert!(openmetrics.contains(OPENMETRICS) && openmetrics.ends_with("# EOF\n"), "{openmetrics}");

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use flowcore::Error;
+use flowcore::meter::{Aides, Stop};
 use flowcore::sink::{FileOptions, Sink};
 
 use crate::conf::ServerKeys;
@@ -26,11 +27,11 @@ impl Shippers {
         Err(Error::Option(format!("{}: this build cannot send to servers", output.destination)))
     }
 
-    pub(crate) fn start(&mut self) -> io::Result<()> {
+    pub(crate) fn start(&mut self, _: &Aides) -> io::Result<()> {
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> Result<(), Error> {
+    pub(crate) fn finish(self, _: bool, _: &Stop) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use flowcore::Error;
-use flowcore::meter::Beside;
+use flowcore::meter::{Aides, Beside};
 
 use crate::confine::Confinement;
 use crate::plan::Watch;
@@ -23,7 +23,7 @@ impl Watchers {
         Err(Error::Option(format!("[{}]: this build cannot see this machine's sockets", what.word())))
     }
 
-    pub(crate) fn start(&mut self) -> std::io::Result<()> {
+    pub(crate) fn start(&mut self, _: &Aides) -> std::io::Result<()> {
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use flowcore::Error;
 use flowcore::capture::{FileSource, Source};
 use flowcore::field::Printable;
-use flowcore::meter::{Meter, Reopen, Stop, Summary, Watched, wall_clock};
+use flowcore::meter::{Aides, Meter, Reopen, Stop, Summary, Watched, wall_clock};
 use flowcore::sink::{self, FileOptions, Filtered, HostRecords, SightedLines};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -52,10 +52,12 @@ pub(crate) mod exit {
 pub(crate) fn meter(plan: MeterPlan, misuse: u8) -> ExitCode {
     let (quiet, files) = (plan.quiet, matches!(plan.input, Input::Files(_)));
     let bar_wanted = files && !quiet && !(writes_to_stdout(&plan) && io::stdout().is_terminal());
-    let (reopen, watched) = (Reopen::new(), Watched::new());
+    let (reopen, watched, aides) = (Reopen::new(), Watched::new(), Aides::new());
+    let live = plan.files.live;
     log::set_level(plan.running.log_level);
     let started = Confinement::of(&plan).and_then(|inside| {
-        Ok((Service::open(&plan)?, start(plan, &inside, reopen.clone(), watched.clone())?, inside))
+        let service = Service::open(&plan)?;
+        Ok((service, start(plan, &inside, reopen.clone(), watched.clone(), aides.clone())?, inside))
     });
     match started {
         Ok((
@@ -71,17 +73,19 @@ pub(crate) fn meter(plan: MeterPlan, misuse: u8) -> ExitCode {
                 say(&format!("flowcap: {refusal}"));
                 return exit::NO_PERMISSION.into();
             }
-            let stop = Stop::new();
-            let asking = owners.as_mut().map_or(Ok(()), Asking::start);
-            if let Err(error) = asking.and_then(|()| watchers.start()).and_then(|()| shippers.start()) {
+            let (stop, signalled) = (Stop::new(), Stop::new());
+            let asking = owners.as_mut().map_or(Ok(()), |asking| asking.start(&aides));
+            let watching = asking.and_then(|()| watchers.start(&aides));
+            if let Err(error) = watching.and_then(|()| shippers.start(&aides)) {
                 say(&format!("flowcap: cannot start a thread: {error}"));
                 return exit::INTERNAL.into();
             }
-            let asked = Asked { stop: stop.clone(), reopen, watched: watched.clone() };
+            let stops = [stop.clone(), signalled.clone()];
+            let asked = Asked { stops, reopen, watched: watched.clone() };
             if let Err(error) = stop_on(signals, asked) {
                 return no_signals(&error);
             }
-            let looked_after = match Service::start(service, &watched) {
+            let looked_after = match Service::start(service, &watched, &aides) {
                 Ok(service) => service,
                 Err(error) => {
                     say(&format!("flowcap: cannot start a thread: {error}"));
@@ -92,8 +96,8 @@ pub(crate) fn meter(plan: MeterPlan, misuse: u8) -> ExitCode {
             let mut summary = meter.run(source, &stop);
             drop((bar, looked_after));
             let asked = owners.map_or(Ok(()), Asking::finish);
-            for error in [asked.err(), watchers.finish().err(), shippers.finish().err()].into_iter().flatten()
-            {
+            let shipped = shippers.finish(live, &signalled);
+            for error in [asked.err(), watchers.finish().err(), shipped.err()].into_iter().flatten() {
                 match &summary.failure {
                     Some(failure) if !is_closed_stdout(failure) => say(&describe(&error)),
                     _ => summary.failure = Some(error),
@@ -119,7 +123,7 @@ pub(crate) fn fail(error: &Error) -> ExitCode {
 }
 
 /// Says that the machine could not be asked for something.
-#[cfg(all(target_os = "linux", feature = "host"))]
+#[cfg(any(feature = "ship", all(target_os = "linux", feature = "host")))]
 pub(crate) fn unreadable(what: &str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Input { name: what.to_owned(), source }
 }
@@ -198,16 +202,27 @@ impl Service {
         Ok(Some(Service { supervisor, metrics }))
     }
 
-    fn start(this: Option<Self>, watched: &Watched) -> io::Result<Option<(Health, Option<Metrics>)>> {
+    fn start(
+        this: Option<Self>,
+        watched: &Watched,
+        aides: &Aides,
+    ) -> io::Result<Option<(Health, Option<Metrics>)>> {
         let Some(Service { supervisor, metrics }) = this else { return Ok(None) };
-        let metrics = metrics.map(|listener| Metrics::serve(listener, watched.clone())).transpose()?;
+        let metrics =
+            metrics.map(|listener| Metrics::serve(listener, watched.clone(), aides.clone())).transpose()?;
         Ok(Some((Health::watch(watched.clone(), supervisor)?, metrics)))
     }
 }
 
 /// Opens all inputs, then all outputs.
-fn start(plan: MeterPlan, inside: &Confinement, reopen: Reopen, watched: Watched) -> Result<Started, Error> {
-    let mut builder = Meter::builder().reopen(reopen);
+fn start(
+    plan: MeterPlan,
+    inside: &Confinement,
+    reopen: Reopen,
+    watched: Watched,
+    aides: Aides,
+) -> Result<Started, Error> {
+    let mut builder = Meter::builder().reopen(reopen).aides(aides);
     if plan.files.live {
         builder = builder.watched(watched);
     }
@@ -332,13 +347,14 @@ fn writes_to_stdout(plan: &MeterPlan) -> bool {
 
 /// Asks the meter to stop at the first SIGINT or SIGTERM; the second ends the process at once.
 pub(crate) fn stop_on_signals(stop: Stop) -> io::Result<()> {
-    let asked = Asked { stop, reopen: Reopen::new(), watched: Watched::new() };
+    let asked = Asked { stops: [stop, Stop::new()], reopen: Reopen::new(), watched: Watched::new() };
     stop_on(Signals::new([SIGINT, SIGTERM])?, asked)
 }
 
 /// What signals ask a meter for.
 struct Asked {
-    stop: Stop,
+    /// The meter's, and one that nobody else requests.
+    stops: [Stop; 2],
     reopen: Reopen,
     watched: Watched,
 }
@@ -354,7 +370,7 @@ fn stop_on(mut signals: Signals, ask: Asked) -> io::Result<()> {
                 _ if is_asked => std::process::exit(128 + signal),
                 _ => {
                     is_asked = true;
-                    ask.stop.request();
+                    ask.stops.iter().for_each(Stop::request);
                 }
             }
         }

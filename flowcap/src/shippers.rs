@@ -1,27 +1,26 @@
 //! Records on their way to servers: into a spool, and from there by a process of its own for each server.
 //!
 //! That process is this program started again as `flowcap ship`, before anything is given up, since nothing can be
-//! started from inside the sandbox. The two share the folder of the spool. It ends when its standard input does, after
-//! what waits was sent, if the server takes it; for each time that its sender died and was started again, it writes a
-//! byte to its standard output.
+//! started from inside the sandbox. The two share the folder of the spool. At the end it is ordered to send what waits, if
+//! the server takes it, and is waited for.
 
 mod sending;
 
-use std::io::{self, Read};
+use std::io::{self, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use flowcore::Error;
-use flowcore::meter::Stop;
+use flowcore::meter::{Aides, Stop};
+use flowcore::record::ServerStats;
 use flowcore::ship::{self, Destination, ShipOptions};
 use flowcore::sink::{self, FileOptions, Sink};
 use flowcore::spool::{Spool, SpoolOptions};
 
 use crate::args::read;
+use crate::beside::{self, Heard, Listener, Order};
 use crate::conf::ServerKeys;
 use crate::confine::Confinement;
 use crate::log;
@@ -37,9 +36,16 @@ struct Sending {
     to: String,
     input: Option<ChildStdin>,
     child: Option<Child>,
-    /// How often it was started again.
-    restarts: Arc<AtomicU64>,
-    waits: Option<JoinHandle<io::Result<ExitStatus>>>,
+    /// What the output shows of it.
+    shown: sink::Sending,
+    /// Requested once it may end.
+    over: Stop,
+    threads: Option<Threads>,
+}
+
+struct Threads {
+    waits: JoinHandle<io::Result<ExitStatus>>,
+    listens: JoinHandle<()>,
 }
 
 impl Shippers {
@@ -62,35 +68,46 @@ impl Shippers {
         // What is made here has to be open to all processes that use it later.
         let spool =
             confinement.as_user(|| Spool::open(&folder, kept)).and_then(|opened| opened.map_err(failed))?;
-        let (columns, restarts) = (output.columns.as_deref().unwrap_or_default(), Arc::default());
-        let sink = sink::open_spooled(to, spool, columns, files, Arc::clone(&restarts))?;
-        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.args(["ship", "--to", to, "--spool"]).arg(&folder);
+        let (columns, shown) = (output.columns.as_deref().unwrap_or_default(), sink::Sending::default());
+        let sink = sink::open_spooled(to, spool, columns, files, shown.clone())?;
+        let mut command = beside::command("ship", confinement).map_err(failed)?;
+        command.args(["--to", to, "--level", level.word(), "--spool"]).arg(&folder);
         output.server.pass_on(&mut command);
-        command.arg("--drain").arg(if files.live { DRAIN_LIVE } else { DRAIN_REPLAY }.as_secs().to_string());
-        command.args(["--sandbox", confinement.mode().word(), "--level", level.word()]);
-        confinement.user().iter().for_each(|user| _ = command.arg(format!("--user={user}")));
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = started.map_err(|source| Error::Output { name: to.to_owned(), source })?;
         self.0.push(Sending {
             to: to.to_owned(),
             input: child.stdin.take(),
             child: Some(child),
-            restarts,
-            waits: None,
+            shown,
+            over: Stop::new(),
+            threads: None,
         });
         Ok(sink)
     }
 
-    /// Begins to count what was started again, and to wait for what may end too early.
-    pub(crate) fn start(&mut self) -> io::Result<()> {
+    /// Begins to take in what they count, and to wait for what may end too early.
+    pub(crate) fn start(&mut self, aides: &Aides) -> io::Result<()> {
         for sending in &mut self.0 {
-            let (Some(mut child), to) = (sending.child.take(), sending.to.clone()) else { continue };
-            let (output, restarts) = (child.stdout.take(), Arc::clone(&sending.restarts));
-            let wait = move || {
-                output.into_iter().for_each(|output| count(output, &restarts));
+            let Some(mut child) = sending.child.take() else { continue };
+            let (from, shown) = (child.stdout.take(), sending.shown.clone());
+            let listener = Listener {
+                who: format!("{}: {PROCESS}", sending.to),
+                does: None,
+                aides: aides.clone(),
+                over: sending.over.clone(),
+            };
+            let listens = move || {
+                let mut counted =
+                    Counted { shown, restarts: 0, before: ServerStats::default(), latest: None };
+                if let Some(from) = from {
+                    listener.listen(BufReader::new(from), |heard| counted.take(heard));
+                }
+            };
+            let (to, over) = (sending.to.clone(), sending.over.clone());
+            let waits = move || {
                 let ended = child.wait();
-                if ended.as_ref().is_ok_and(|ended| !ended.success()) {
+                if !over.is_requested() {
                     log::write(
                         log::Level::Error,
                         &format!("{to}: who sees to {PROCESS} has ended, nobody would start it again"),
@@ -98,36 +115,78 @@ impl Shippers {
                 }
                 ended
             };
-            sending.waits = Some(thread::Builder::new().name("shipping".into()).spawn(wait)?);
+            sending.threads = Some(Threads {
+                waits: thread::Builder::new().name("shipping".into()).spawn(waits)?,
+                listens: thread::Builder::new().name("shipped".into()).spawn(listens)?,
+            });
         }
         Ok(())
     }
 
-    /// Has what waits sent, as far as the servers take it, and ends the processes.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
-        self.0.iter_mut().for_each(|sending| sending.input = None);
+    /// Has what waits sent, as far as the servers take it, and ends the processes. After a live capture there is little
+    /// time for that, nor is there once somebody `hurries`.
+    pub(crate) fn finish(mut self, live: bool, hurries: &Stop) -> Result<(), Error> {
+        self.order(if live { Order::Hurry } else { Order::End });
+        let mut is_hurried = live;
+        while !self.0.iter().all(Sending::has_ended) {
+            if hurries.is_requested() && !is_hurried {
+                self.order(Order::Hurry);
+                is_hurried = true;
+            }
+            thread::sleep(BETWEEN_LOOKS);
+        }
         let mut outcome = Ok(());
-        for Sending { to, child, waits, .. } in self.0 {
-            let ended = match (waits.map(JoinHandle::join), child) {
-                (Some(Ok(ended)), _) => ended,
-                (_, Some(mut child)) => child.wait(),
-                _ => continue,
-            };
+        for Sending { to, threads, .. } in self.0 {
+            let Some(Threads { waits, listens }) = threads else { continue };
             let internal = |what: String| Err(Error::Internal(format!("{to}: {PROCESS}: {what}")));
-            match ended {
-                Ok(ended) if ended.success() => {}
-                Ok(ended) => outcome = internal(ended.to_string()),
-                Err(error) => outcome = internal(error.to_string()),
+            match (waits.join(), listens.join()) {
+                (Ok(Ok(ended)), Ok(())) if ended.success() => {}
+                (Ok(Ok(ended)), Ok(())) => outcome = internal(ended.to_string()),
+                (Ok(Err(error)), _) => outcome = internal(error.to_string()),
+                _ => outcome = internal("a thread broke".to_owned()),
             }
         }
         outcome
     }
+
+    fn order(&mut self, order: Order) {
+        for sending in &mut self.0 {
+            sending.over.request();
+            sending.input.iter_mut().for_each(|input| order.give(input));
+        }
+    }
 }
 
-/// Counts the bytes that come until there are no more.
-fn count(mut output: ChildStdout, restarts: &AtomicU64) {
-    while matches!(output.read(&mut [0]), Ok(1)) {
-        restarts.fetch_add(1, Ordering::Relaxed);
+impl Sending {
+    fn has_ended(&self) -> bool {
+        self.threads.as_ref().is_none_or(|two| two.waits.is_finished() && two.listens.is_finished())
+    }
+}
+
+/// What was sent by all processes of a server, one after the other.
+struct Counted {
+    shown: sink::Sending,
+    restarts: u64,
+    /// What those have counted that have died.
+    before: ServerStats,
+    latest: Option<ServerStats>,
+}
+
+impl Counted {
+    /// Takes what the process of now has counted, or that it has died.
+    fn take(&mut self, heard: Heard<ServerStats>) {
+        match heard {
+            Heard::News(mut counted) => {
+                counted.add(&self.before);
+                self.latest = Some(counted);
+            }
+            Heard::Died => {
+                self.restarts += 1;
+                self.before = self.latest.clone().unwrap_or_default();
+            }
+            Heard::Gone => {}
+        }
+        self.shown.show(self.restarts, self.latest.clone());
     }
 }
 
@@ -176,7 +235,5 @@ fn options(server: &ServerKeys) -> Result<ShipOptions, Error> {
 }
 
 const PROCESS: &str = "the process that sends";
-/// How long what waits is sent after a live capture.
-const DRAIN_LIVE: Duration = Duration::from_secs(5);
-/// The same after a replay, whose records somebody waits for.
-const DRAIN_REPLAY: Duration = Duration::from_secs(3600);
+/// How often is looked whether the processes have ended.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);

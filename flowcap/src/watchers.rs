@@ -11,18 +11,18 @@ use std::thread::{self, JoinHandle};
 
 use clap::{Args, Subcommand};
 use flowcore::Error;
-use flowcore::meter::{Beside, Stop};
-use flowcore::record::{HostNews, Start};
-use flowcore::sink::read_news;
+use flowcore::meter::{Aides, Beside, Stop};
+use flowcore::record::{HostNews, Message};
 
+use crate::beside::{self, Heard, Listener};
 use crate::confine::Confinement;
 use crate::events::EventsArgs;
 use crate::outputs::Outputs;
 use crate::plan::Watch;
-use crate::run::{exit, say, unreadable};
+use crate::run::unreadable;
 use crate::sandbox::{Mode, Role};
 use crate::sockets::SocketsArgs;
-use crate::{beside, events, log, sockets};
+use crate::{events, sockets};
 
 /// Watches for another process; no subcommand for people.
 #[derive(Args, Clone, Debug)]
@@ -31,6 +31,9 @@ pub(crate) struct WatchArgs {
     user: Option<String>,
     #[arg(long, value_enum)]
     sandbox: Mode,
+    /// Watch, in place of seeing to it that another process does.
+    #[arg(long)]
+    attempt: Option<u64>,
     #[command(subcommand)]
     what: What,
 }
@@ -94,17 +97,18 @@ impl Watchers {
     }
 
     /// Begins to take in what they say; these are threads that have to be inside the sandbox.
-    pub(crate) fn start(&mut self) -> std::io::Result<()> {
+    pub(crate) fn start(&mut self, aides: &Aides) -> std::io::Result<()> {
         for Watching { what, waiting, thread, over, .. } in &mut self.0 {
-            let (Some((from, to_meter)), what, over) = (waiting.take(), *what, over.clone()) else {
-                continue;
-            };
+            let Some((from, to_meter)) = waiting.take() else { continue };
+            let (who, aides, over) = (process(*what).to_owned(), aides.clone(), over.clone());
+            let listener = Listener { who, does: Some(what.word()), aides, over };
             let take_in = move || {
-                let ended = take_in(from, &to_meter);
-                if !over.is_requested() {
-                    let why = ended.err().map(|error| format!(": {error}")).unwrap_or_default();
-                    log::write(log::Level::Error, &format!("{} has ended{why}", process(what)));
-                }
+                listener.listen(from, |heard| {
+                    if let Heard::News(news) = heard {
+                        // Where the meter has ended, what comes is read all the same, so that nobody waits for it.
+                        _ = to_meter.send(news);
+                    }
+                });
             };
             *thread = Some(thread::Builder::new().name("watching".into()).spawn(take_in)?);
         }
@@ -125,46 +129,29 @@ impl Watchers {
     }
 }
 
-fn take_in(mut from: BufReader<ChildStdout>, to_meter: &SyncSender<HostNews>) -> std::io::Result<()> {
-    while let Some(news) = read_news(&mut from)? {
-        if to_meter.send(news).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Watches until standard input ends.
+/// Watches, or sees to it that this is done, until the main process wants no more.
 pub(crate) fn serve(args: &WatchArgs) -> ExitCode {
-    let mut has_started = false;
-    match args.serve(&mut has_started) {
-        Err(error) if error.is_closed_pipe() => exit::DONE.into(),
-        Err(error) if has_started => {
-            say(&format!("flowcap: {error}"));
-            exit::INTERNAL.into()
-        }
-        Err(error) => {
-            let told = beside::to_parent().is_ok_and(|mut parent| {
-                parent.write(&beside::failure(error)).and_then(|()| parent.flush()).is_ok()
-            });
-            if told { exit::DONE.into() } else { exit::INTERNAL.into() }
-        }
-        Ok(()) => exit::DONE.into(),
-    }
+    let what = match args.what {
+        What::Sockets(_) => Watch::Sockets,
+        What::Events(_) => Watch::Events,
+    };
+    let inside = Confinement::of_role(Role::Lookups, Vec::new(), args.user.as_deref(), args.sandbox);
+    beside::serve(process(what), args.attempt, inside, |inside, has_started| args.watch(&inside, has_started))
 }
 
 impl WatchArgs {
-    fn serve(&self, has_started: &mut bool) -> Result<(), Error> {
+    fn watch(&self, confinement: &Confinement, has_started: &mut bool) -> Result<(), Error> {
         beside::leave_signals()?;
         let (stop, mut parent) = (Stop::new(), beside::to_parent()?);
-        let confinement =
-            Confinement::of_role(Role::Lookups, Vec::new(), self.user.as_deref(), self.sandbox)?;
         let stopping = stop.clone();
         let enter = || {
             confinement.enter().map_err(|refusal| Error::Option(refusal.to_string()))?;
-            beside::when_input_ends(move || stopping.request())?;
+            beside::when_ended(move || stopping.request())?;
             *has_started = true;
-            parent.write(&Start::Ready).and_then(|()| parent.flush()).map_err(unreadable("standard output"))
+            parent
+                .write(&Message::<()>::Ready)
+                .and_then(|()| parent.flush())
+                .map_err(unreadable("standard output"))
         };
         let outputs = Outputs::of(Box::new(beside::to_parent()?));
         match &self.what {

@@ -168,13 +168,15 @@ pub(crate) fn as_user<T>(_: Option<&User>, work: impl FnOnce() -> T) -> Result<T
     Ok(work())
 }
 
-/// Gives up privileges: the first half of the way in.
+/// Gives up privileges: the first half of the way in. What the role needs goes on to the programs that are started.
 ///
 /// # Errors
 /// [`Refusal`] if the user cannot be changed or capabilities stay.
 #[cfg(all(target_os = "linux", feature = "ship"))]
 pub(crate) fn give_up(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
-    leave(profile, mode, false)
+    let state = leave(profile, mode, false)?;
+    privileges::pass_on(profile.role)?;
+    Ok(state)
 }
 
 /// The same; the right to write everywhere may be kept.

@@ -12,8 +12,9 @@ use rustix::process::{
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, capabilities, capability_is_in_bounding_set,
-    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
-    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    clear_ambient_capability_set, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
+    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 use super::{Refusal, Role, User};
@@ -115,6 +116,22 @@ pub(super) fn keep_only(role: Role, writes_everywhere: bool) -> Result<Vec<Strin
         return Err(refused(what, "root can be had again"));
     }
     Ok(NAMES.iter().filter(|(one, _)| keep.contains(*one)).map(|(_, name)| (*name).to_owned()).collect())
+}
+
+/// Sees to it that programs get the capabilities that a role needs, as far as this process has them.
+///
+/// Without this they would get none where this is not root, and could not get them in another way, since running a program
+/// brings no new ones.
+pub(super) fn pass_on(role: Role) -> Result<(), Refusal> {
+    let refuse = |error| failed("passing on capabilities", error);
+    let held = capabilities(None).map_err(refuse)?;
+    let passed = held.permitted & needed(role);
+    set_capabilities(None, CapabilitySets { inheritable: passed, ..held }).map_err(refuse)?;
+    for number in (0..u64::BITS).filter(|&number| passed.bits() & 1 << number != 0) {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        configure_capability_in_ambient_set(one, true).map_err(refuse)?;
+    }
+    Ok(())
 }
 
 /// Sees to it that running a program brings no privileges, as Landlock and seccomp demand.

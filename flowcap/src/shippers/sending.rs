@@ -1,31 +1,31 @@
-//! `flowcap ship`: a process that sends what waits in a spool, and one above it that starts it again when it dies.
+//! `flowcap ship`: a process that sends what waits in a spool.
 //!
-//! The one below alone resolves names, connects and speaks TLS, in a sandbox of its own. The one above has to be able to
-//! start a program, and what it would forbid itself the other could not do either: it gives up privileges only. But it
-//! reads no file, no socket and no record.
+//! It alone resolves names, connects and speaks TLS, in a sandbox of its own. While it goes on it tells the main process
+//! what it counts, and it ends as that process orders.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use flowcore::Error;
 use flowcore::meter::Stop;
-use flowcore::ship::{self, Destination, Level, Scheme, ShipOptions, Shipper};
+use flowcore::record::{Message, ServerStats};
+use flowcore::ship::{self, Destination, Level, Scheme, ShipCounters, ShipOptions, Shipper};
+use flowcore::sink::NewsWriter;
 use flowcore::spool::Backlog;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use super::{PROCESS, options, spool_folder};
+use crate::beside::{self, Order};
 use crate::conf::ServerKeys;
 use crate::confine::Confinement;
 use crate::log;
 use crate::progress::counted;
-use crate::run::{exit, say};
+use crate::run::exit;
 use crate::sandbox::{Folder, Mode, Role};
 
 /// Sends what waits in a spool; no subcommand for people.
@@ -35,9 +35,6 @@ pub(crate) struct ShipArgs {
     to: String,
     #[command(flatten)]
     server: ServerKeys,
-    /// Seconds for what waits at the end.
-    #[arg(long)]
-    drain: u64,
     #[arg(long)]
     user: Option<String>,
     #[arg(long, value_enum)]
@@ -46,75 +43,32 @@ pub(crate) struct ShipArgs {
     level: log::Level,
     /// Send, in place of seeing to it that another process does.
     #[arg(long)]
-    sends: bool,
+    attempt: Option<u64>,
 }
 
-/// Sends, or sees to it that this is done, until standard input ends.
+/// Sends, or sees to it that this is done, until the main process wants no more.
 pub(crate) fn serve(args: &ShipArgs) -> ExitCode {
     log::set_level(args.level);
-    match if args.sends { args.send() } else { args.keep_sending() } {
-        Ok(()) => exit::DONE.into(),
-        Err(error) => {
-            say(&format!("flowcap: {}: {error}", args.to));
-            exit::INTERNAL.into()
-        }
-    }
+    let who = format!("{}: {PROCESS}", args.to);
+    beside::serve(&who, args.attempt, args.confinement(), |inside, has_started| {
+        // Whatever hinders it may pass: nobody waits for its start.
+        *has_started = true;
+        args.send(&inside)
+    })
 }
 
 impl ShipArgs {
-    /// Starts the process that sends, and starts it again until it ends as it should.
-    fn keep_sending(&self) -> Result<(), Error> {
-        let failed = |source| Error::Output { name: PROCESS.to_owned(), source };
-        leave_signals().map_err(failed)?;
-        self.confinement()?.give_up().map_err(|refusal| Error::Option(refusal.to_string()))?;
-        let ended = until_input_ends().map_err(failed)?;
-        let mut wait = FIRST_WAIT;
-        loop {
-            // What waits is worth one more try at the end.
-            let is_last = ended.try_recv() == Err(TryRecvError::Disconnected);
-            let began = Instant::now();
-            let mut command = self_again();
-            command.arg("--sends");
-            let what = match command.stdin(Stdio::inherit()).stdout(Stdio::null()).status() {
-                Ok(status) if status.success() => return Ok(()),
-                Ok(status) => status.to_string(),
-                Err(error) => error.to_string(),
-            };
-            if is_last {
-                return Err(Error::Internal(format!("{PROCESS}: {what}")));
-            }
-            if began.elapsed() > LONGEST_WAIT {
-                wait = FIRST_WAIT;
-            }
-            let (to, seconds) = (&self.to, wait.as_secs());
-            let line = format!(
-                "{to}: {PROCESS} has ended: {what}; records wait, it is started again in {seconds} s"
-            );
-            log::write(log::Level::Error, &line);
-            let _ = ended.recv_timeout(wait);
-            wait = (wait * 2).min(LONGEST_WAIT);
-            // Nobody who counts: then standard input has ended, too.
-            let _ = io::stdout().write_all(b".").and_then(|()| io::stdout().flush());
-        }
-    }
-
-    fn send(&self) -> Result<(), Error> {
+    fn send(&self, inside: &Confinement) -> Result<(), Error> {
         let failed = |source| Error::Output { name: "the spool".to_owned(), source };
-        leave_signals().map_err(failed)?;
+        beside::leave_signals()?;
         // Linux calls it by the link that it was started by.
         let _ = std::fs::write("/proc/self/comm", "flowcap");
         let stop = Stop::new();
         let (options, folder) = (options(&self.server)?, spool_folder(&self.to, &self.server));
-        let options = ShipOptions { drain: Duration::from_secs(self.drain), ..options };
+        let options = ShipOptions { drain: DRAIN, ..options };
         let sender = ship::open(&Destination::parse(&self.to)?, &options, &stop)?;
-        let backlog = patiently(|| Backlog::open(&folder)).map_err(failed)?;
-        self.confinement()?.enter().map_err(|refusal| Error::Option(refusal.to_string()))?;
-        let (ended, stopping) = (until_input_ends().map_err(failed)?, stop.clone());
-        let ask = move || {
-            let _ = ended.recv();
-            stopping.request();
-        };
-        thread::Builder::new().name("stop".into()).spawn(ask).map_err(failed)?;
+        let Some(backlog) = self.open(&folder).map_err(failed)? else { return Ok(()) };
+        inside.enter().map_err(|refusal| Error::Option(refusal.to_string()))?;
         let to = self.to.clone();
         let log = move |level, line: &str| {
             let level = match level {
@@ -126,16 +80,48 @@ impl ShipArgs {
         };
         let shipper = Shipper::new(backlog, sender, options).log(log);
         let counters = shipper.counters();
+        let account = Account::begin(shipper.counters(), &folder)?;
+        let (telling, stopping) = (account.clone(), stop.clone());
+        let obey = move || obey(&stopping, &telling);
+        thread::Builder::new().name("parent".into()).spawn(obey).map_err(failed)?;
+        let outcome = shipper.run(&stop);
+        account.tell();
         // Another process finds the folder that is in its place, and may use it.
-        shipper.run(&stop).map_err(failed)?;
-        let left = Backlog::open(&folder).map(|backlog| backlog.waiting()).unwrap_or_default();
+        outcome.map_err(failed)?;
+        self.tell_what_waits(&folder);
+        let counts = counters.read();
+        log::write(log::Level::Info, &format!("{}: sent {}", self.to, counted(counts.records, "record")));
+        Ok(())
+    }
+
+    /// Opens the spool for reading, as soon as nobody else reads it; none where it is to end before.
+    fn open(&self, folder: &Path) -> io::Result<Option<Backlog>> {
+        let (mut is_told, mut ending) = (false, Ending::default());
+        loop {
+            match Backlog::open(folder) {
+                Err(busy) if busy.kind() == io::ErrorKind::ResourceBusy => {
+                    if !is_told {
+                        let line = format!("{}: {busy}; records wait until it has ended", self.to);
+                        log::write(log::Level::Warn, &line);
+                        is_told = true;
+                    }
+                }
+                outcome => return outcome.map(Some),
+            }
+            if ending.is_over(Order::now()) {
+                self.tell_what_waits(folder);
+                return Ok(None);
+            }
+            thread::sleep(BETWEEN_TRIES);
+        }
+    }
+
+    fn tell_what_waits(&self, folder: &Path) {
+        let left = Backlog::waiting_in(folder);
         if left > 0 {
             let (left, folder) = (counted(left, "record"), folder.display());
             log::write(log::Level::Warn, &format!("{}: {left} wait in {folder} for the next start", self.to));
         }
-        let counts = counters.read();
-        log::write(log::Level::Info, &format!("{}: sent {}", self.to, counted(counts.records, "record")));
-        Ok(())
     }
 
     fn confinement(&self) -> Result<Confinement, Error> {
@@ -155,53 +141,94 @@ impl ShipArgs {
     }
 }
 
-/// Returns what starts this process again, with its arguments.
-fn self_again() -> Command {
-    let mut arguments = std::env::args_os();
-    let name = arguments.next().unwrap_or_default();
-    // What runs here, even if another file has its name by now, or its folder is closed to this user.
-    #[cfg(target_os = "linux")]
-    let program = "/proc/self/exe";
-    #[cfg(not(target_os = "linux"))]
-    let program = crate::run::program();
-    let mut command = Command::new(program);
-    std::os::unix::process::CommandExt::arg0(&mut command, name).args(arguments);
-    command
-}
-
-/// Leaves signals alone: one to the whole group is for the first process, which then ends the input of the others.
-fn leave_signals() -> io::Result<()> {
-    for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
-        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
-    }
-    Ok(())
-}
-
-/// Returns what is disconnected when standard input ends; nothing is ever written there.
-fn until_input_ends() -> io::Result<Receiver<()>> {
-    let (here, ended) = channel();
-    let read = move || {
-        while !matches!(io::Read::read(&mut io::stdin(), &mut [0]), Ok(0)) {}
-        drop(here);
-    };
-    thread::Builder::new().name("parent".into()).spawn(read)?;
-    Ok(ended)
-}
-
-/// Tries while the process of the run before has not ended.
-fn patiently<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    for _ in 0..100 {
-        match open() {
-            Err(busy) if busy.kind() == io::ErrorKind::ResourceBusy => {
-                thread::sleep(Duration::from_millis(100))
-            }
-            outcome => return outcome,
+/// Does what the main process orders, and tells it what is counted, until this process ends.
+fn obey(stop: &Stop, account: &Account) {
+    let (mut order, mut ending) = (Order::GoOn, Ending::default());
+    loop {
+        account.tell();
+        order = Order::after(order, Some(BETWEEN_NEWS));
+        match order {
+            Order::GoOn => {}
+            Order::End | Order::Hurry => stop.request(),
+            // What was sent and not noted is sent again: better than to go on without anybody who knows.
+            Order::Leave => std::process::exit(exit::DONE.into()),
+        }
+        if ending.is_over(order) {
+            stop.leave();
         }
     }
-    open()
 }
 
-/// How long it takes until a process that died is started again; it doubles from one time to the next.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest of those times; who has lived for longer begins anew.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long what waits may still take.
+#[derive(Default)]
+struct Ending {
+    since: Option<Instant>,
+    hurries_since: Option<Instant>,
+}
+
+impl Ending {
+    /// Tells whether the time is over, with what is wanted now.
+    fn is_over(&mut self, order: Order) -> bool {
+        let over = |since: &mut Option<Instant>, from: Order, time: Duration| {
+            order >= from && since.get_or_insert_with(Instant::now).elapsed() >= time
+        };
+        let is_late = over(&mut self.since, Order::End, DRAIN);
+        over(&mut self.hurries_since, Order::Hurry, HURRIED) || is_late || order == Order::Leave
+    }
+}
+
+/// What the main process knows of the sending.
+#[derive(Clone)]
+struct Account(Arc<Mutex<Told>>);
+
+struct Told {
+    parent: NewsWriter<File>,
+    counters: Arc<ShipCounters>,
+    folder: PathBuf,
+    latest: Option<ServerStats>,
+}
+
+impl Account {
+    fn begin(counters: Arc<ShipCounters>, folder: &Path) -> Result<Self, Error> {
+        let mut parent = beside::to_parent()?;
+        // That nobody hears it is told by standard input, too.
+        _ = parent.write(&Message::<()>::Ready);
+        let told = Told { parent, counters, folder: folder.to_owned(), latest: None };
+        Ok(Account(Arc::new(Mutex::new(told))))
+    }
+
+    /// Tells what is counted, if it is news.
+    fn tell(&self) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = told.counters.read();
+        let (error, error_at) = match counts.last_error {
+            // Longer ones would not go through the pipe at once, nor into anybody's head.
+            Some(error) => (Some(error.text.chars().take(MOST_OF_ERROR).collect()), Some(error.time)),
+            None => (None, None),
+        };
+        let now = ServerStats {
+            sent: counts.records,
+            refused: counts.refused,
+            retries: counts.retries,
+            waiting: Backlog::waiting_in(&told.folder),
+            failing_since: counts.failing_since,
+            error,
+            error_at,
+        };
+        if told.latest.as_ref() != Some(&now) {
+            _ = told.parent.write(&Message::News(&now)).and_then(|()| told.parent.flush());
+            told.latest = Some(now);
+        }
+    }
+}
+
+/// How long what waits is sent at the end, as long as the server takes it.
+const DRAIN: Duration = Duration::from_secs(3600);
+/// The same where nobody wants to wait for that: after a live capture, and a signal.
+const HURRIED: Duration = Duration::from_secs(5);
+/// How often a spool is tried that another process reads.
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+/// How often what is counted is told.
+const BETWEEN_NEWS: Duration = Duration::from_secs(1);
+/// Letters of an error that are told.
+const MOST_OF_ERROR: usize = 400;

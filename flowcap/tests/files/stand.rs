@@ -72,10 +72,16 @@ impl Stand {
 
     /// Starts flowcap on the loopback interface and waits until it listens.
     pub fn listen(&self, line: &str) -> Running {
+        self.listen_with(line, |_| ())
+    }
+
+    /// The same with more that is set about the command.
+    pub fn listen_with(&self, line: &str, set: impl FnOnce(&mut Command)) -> Running {
         let filter = format!("udp and dst port {}", self.port);
         let mut command =
             self.command("-i lo --no-process --idle-timeout 50ms --fields type,dst_ip,packets,splt");
         command.args(["-f", &filter]).args(line.split_whitespace());
+        set(&mut command);
         let mut running = Running { child: command.spawn().expect("flowcap runs") };
         let maps = format!("/proc/{}/maps", running.child.id());
         // libpcap maps the ring of its socket last of all.

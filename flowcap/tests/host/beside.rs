@@ -1,12 +1,14 @@
 //! `[sockets]` and `[events]` of a configuration: watched beside a capture, by a process of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Machine, text};
+use crate::{Machine, last_words, text};
 
 const SERVER: &str = r#"
 call_me("the-server")
@@ -126,4 +128,110 @@ fn what_cannot_be_watched_is_said_at_the_start() {
     assert!(code == Some(66) && said.contains("no-such"), "{code:?} {said}");
     let (code, said) = start("[events]\n", &["-o", "{}x.csv"]);
     assert!(code == Some(78) && said.contains("[[events.output]]"), "{code:?} {said}");
+}
+
+const HEALTH: &str = r#"
+import urllib.request, urllib.error
+def health():
+    try:
+        return urllib.request.urlopen("http://127.0.0.1:9464/health").read().decode()
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.read().decode()}"
+    except OSError as error:
+        return str(error)
+said = [health()]
+say(said=said)
+while not os.path.exists(os.path.join(sys.argv[1], "heard")):
+    now = health()
+    if now != said[-1]:
+        said.append(now)
+    time.sleep(0.01)
+say(said=said)
+"#;
+
+/// The processes that work beside a capture, by what they do.
+fn workers(flowcap: u32) -> BTreeMap<String, u32> {
+    let words = |process: u32| {
+        let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect::<Vec<_>>()
+    };
+    let children = |process: u32| {
+        let entries = fs::read_dir("/proc").expect("processes").flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let is_child = move |number: &u32| {
+            let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+            status.lines().any(|line| line == format!("PPid:\t{process}"))
+        };
+        numbers.filter(is_child).collect::<Vec<_>>()
+    };
+    let all = children(flowcap).into_iter().flat_map(children);
+    let named = all.filter_map(|process| {
+        let words = words(process);
+        let what = words.iter().find(|word| ["lookups", "sockets", "events"].contains(&word.as_str()))?;
+        Some((what.clone(), process))
+    });
+    named.collect()
+}
+
+#[test]
+fn what_dies_beside_a_capture_is_started_again() {
+    let Some(machine) = Machine::start() else { return };
+    let folder = text(machine.cable.folder.path()).to_owned();
+    let configuration = format!(
+        "interface = 'lo'\nstats = '{folder}/stats.jsonl'\n[[output]]\nto = '{folder}/all.jsonl'\n\
+         [running]\nmetrics = '127.0.0.1:9464'\nuser = 'nobody'\n\
+         [sockets]\ninterval = '200ms'\nchanges = true\n[events]\n[[events.output]]\nto = '{folder}/events.jsonl'\n"
+    );
+    fs::write(machine.path("flowcap.toml"), configuration).expect("a file");
+    let mut flowcap = machine.capture(&["-C", "{}flowcap.toml"]);
+    sleep(Duration::from_secs(2));
+    let (ear, _) = machine.program("ear", HEALTH);
+    let before = workers(flowcap.id());
+    assert_eq!(before.len(), 3, "{before:?}");
+    let numbers: Vec<String> = before.values().map(u32::to_string).collect();
+    let line = format!("kill -KILL {}", numbers.join(" "));
+    assert!(Command::new("sh").args(["-c", &line]).status().expect("a shell").success());
+    let id = flowcap.id();
+    flowcap.wait_until("others are in their place", || {
+        let now = workers(id);
+        now.len() == 3 && now.iter().all(|(what, process)| before[what] != *process)
+    });
+    // Until they have begun to work.
+    sleep(Duration::from_secs(2));
+    machine.go("heard");
+    let said = last_words(&ear.finish())["said"].clone();
+    let (server, the_server) = machine.program("server", SERVER);
+    sleep(Duration::from_millis(500));
+    machine.go("talk");
+    sleep(Duration::from_secs(1));
+    machine.go("end");
+    assert_eq!(server.finish().status.code(), Some(0));
+    sleep(Duration::from_secs(1));
+    let finished = flowcap.stop("INT");
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    for who in ["looks up sockets", "watches sockets", "follows events"] {
+        let line =
+            format!("the process that {who} has ended: signal: 9 (SIGKILL); it is started again in 1 s");
+        assert!(finished.stderr.contains(&line), "{}", finished.stderr);
+    }
+    let said: Vec<&str> = said.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert_eq!((said.first(), said.last()), (Some(&"well\n"), Some(&"well\n")), "{said:?}");
+    assert!(
+        said.iter().any(|said| said.starts_with("503 missing: ") && said.contains("looks up sockets")),
+        "{said:?}"
+    );
+    let stats = machine.records("stats.jsonl").pop().expect("counters");
+    assert_eq!(stats["restarts"], serde_json::json!({"lookups": 1, "sockets": 1, "events": 1}));
+    // They do what the first ones did.
+    let pid = &the_server["pid"];
+    let all = machine.records("all.jsonl");
+    let flow = all.iter().find(|record| record["type"] == "flow" && record["dst_port"] == 80);
+    assert_eq!(&flow.expect("a flow")["dst_process"]["pid"], pid);
+    let opened = |record: &&Value| record["type"] == "socket" && record["change"] == "opened";
+    assert!(all.iter().filter(opened).any(|record| &record["process"]["pid"] == pid));
+    let events = machine.records("events.jsonl");
+    let accepted = |record: &&Value| record["network_event"]["type"] == "TcpConnectionAccept";
+    assert!(events.iter().filter(accepted).any(|record| &record["process"]["pid"] == pid), "{events:#?}");
 }

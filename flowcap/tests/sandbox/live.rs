@@ -22,7 +22,7 @@ fn nobody_captures_every_packet() {
     let Some(cable) = Cable::lay().filter(|_| can_be_had()) else { return };
     let flowcap = cable.listen(&["-i", LINK, "-Z", "nobody", "--sandbox", "require"]);
     every_thread_is_confined(flowcap.id(), 4, "65534", NET_RAW);
-    every_thread_is_confined(child(flowcap.id()), 3, "65534", LOOKUPS);
+    every_thread_is_confined(lookups(flowcap.id()), 3, "65534", LOOKUPS);
     let sender = cable.start(&cable.near, "python3", &["-c", BURST, LINK]).finish();
     assert_eq!(sender.stdout.trim(), "20000", "{}", sender.stderr);
     sleep(Duration::from_secs(1));
@@ -77,21 +77,42 @@ fn root_keeps_its_name_only() {
     // What root gets without being asked.
     let flowcap = cable.listen(&["-i", LINK]);
     every_thread_is_confined(flowcap.id(), 4, "0", NET_RAW);
-    every_thread_is_confined(child(flowcap.id()), 3, "0", LOOKUPS);
+    every_thread_is_confined(lookups(flowcap.id()), 3, "0", LOOKUPS);
     assert!(flowcap.stop("INT").stderr.contains("sandbox: Landlock"));
 }
 
+/// Who starts it again keeps what it passes on, and nothing else.
 #[test]
-fn a_process_of_lookups_that_breaks_costs_names_only() {
+fn who_keeps_the_process_of_lookups_has_no_more_than_that() {
+    let Some(cable) = Cable::lay().filter(|_| can_be_had()) else { return };
+    for (user, uid) in [(&["-Z", "nobody"][..], "65534"), (&[], "0")] {
+        let flowcap = cable.listen(&[&["-i", LINK, "--sandbox", "require"], user].concat());
+        let status = fs::read_to_string(format!("/proc/{}/status", child(flowcap.id()))).expect("a status");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.expect("a field").split_whitespace().collect::<Vec<_>>()
+        };
+        assert_eq!((field("Uid"), field("NoNewPrivs")), (vec![uid; 4], vec!["1"]), "{status}");
+        for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
+            assert_eq!(field(set), [LOOKUPS], "{status}");
+        }
+        assert_eq!(flowcap.stop("INT").status.code(), Some(0));
+    }
+}
+
+#[test]
+fn a_process_of_lookups_that_is_gone_for_good_costs_names_only() {
     let Some(cable) = Cable::lay().filter(|_| can_be_had()) else { return };
     let flowcap = cable.listen(&["-i", LINK, "--sandbox", "require"]);
-    let killed = Command::new("sh").args(["-c", &format!("kill -KILL {}", child(flowcap.id()))]).status();
-    assert!(killed.expect("a shell").success());
+    let both = format!("kill -KILL {} {}", child(flowcap.id()), lookups(flowcap.id()));
+    assert!(Command::new("sh").args(["-c", &both]).status().expect("a shell").success());
     let sent = cable.send("tcp_whole.pcap");
     sleep(Duration::from_millis(500));
     let finished = flowcap.stop("INT");
     assert_eq!(finished.status.code(), Some(70), "{}", finished.stderr);
     assert!(finished.stderr.contains("the process that looks up sockets: signal: 9"), "{}", finished.stderr);
+    let at_once = "the process that looks up sockets has ended; it is missing until flowcap is started again";
+    assert!(finished.stderr.contains(at_once), "{}", finished.stderr);
     let packets =
         records(&finished.stdout).iter().filter_map(|record| record["packets"].as_u64()).sum::<u64>();
     assert_eq!(packets, sent);
@@ -102,17 +123,22 @@ fn a_signal_to_all_processes_ends_them_in_order() {
     let Some(cable) = Cable::lay().filter(|_| can_be_had()) else { return };
     let file = cable.folder.path().join("sockets.jsonl.gz");
     let flowcap = cable.listen(&["-i", LINK, "--sandbox", "require", "--write-sockets", text(&file)]);
-    let lookups = child(flowcap.id());
+    let (keeper, lookups) = (child(flowcap.id()), lookups(flowcap.id()));
     // As a terminal and a service manager do it.
-    let both = format!("kill -INT {lookups}; sleep 0.2; kill -INT {}", flowcap.id());
+    let both = format!("kill -INT {lookups} {keeper}; sleep 0.2; kill -INT {}", flowcap.id());
     assert!(Command::new("sh").args(["-c", &both]).status().expect("a shell").success());
     let finished = flowcap.finish();
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
     assert!(file.exists());
-    assert!(!Path::new(&format!("/proc/{lookups}")).exists());
+    assert!([lookups, keeper].iter().all(|one| !Path::new(&format!("/proc/{one}")).exists()));
 }
 
-/// Finds the process that looks sockets up.
+/// Finds the process that looks sockets up: the child of the one that starts it again.
+fn lookups(flowcap: u32) -> u32 {
+    child(child(flowcap))
+}
+
+/// Finds the process that another one has started.
 fn child(parent: u32) -> u32 {
     let processes = fs::read_dir("/proc").expect("processes").flatten();
     let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -120,7 +146,7 @@ fn child(parent: u32) -> u32 {
         let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
         status.lines().any(|line| line == format!("PPid:\t{parent}"))
     };
-    numbers.find(is_child).expect("a process that looks sockets up")
+    numbers.find(is_child).expect("a process")
 }
 
 /// Looks at all threads of a running process: user, capabilities, no new privileges, seccomp.

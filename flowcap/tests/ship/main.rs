@@ -1,6 +1,7 @@
 //! Records to servers: spooled, sent, sent later where nobody listens, and sent all the same when processes are killed.
 #![cfg(all(feature = "ship", target_os = "linux"))]
 
+mod account;
 mod arrived;
 #[allow(dead_code)]
 #[path = "../live/cable.rs"]
@@ -8,6 +9,7 @@ mod cable;
 #[allow(dead_code)]
 #[path = "../../../flowcore/tests/ship/certificates.rs"]
 mod certificates;
+mod ends;
 mod faults;
 mod https;
 #[path = "../files/killed.rs"]

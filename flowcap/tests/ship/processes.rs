@@ -21,7 +21,18 @@ pub fn family(process: u32) -> Vec<u32> {
 
 /// Finds the process that sends for a running flowcap, if it has one at the moment.
 pub fn sender(flowcap: u32) -> Option<u32> {
-    family(flowcap).into_iter().find(|&process| words(process).iter().any(|word| word == "--sends"))
+    family(flowcap).into_iter().find(|&process| does(process).as_deref() == Some("sends"))
+}
+
+/// Says what a process beside the first one does.
+fn does(process: u32) -> Option<String> {
+    let words = words(process);
+    let works = words.get(2)?.starts_with("--attempt=");
+    match words.get(1)?.as_str() {
+        "ship" if works => Some("sends".to_owned()),
+        other if works => Some(other.to_owned()),
+        other => Some(format!("starts {other}")),
+    }
 }
 
 /// Returns the arguments of a process.
@@ -51,15 +62,9 @@ pub struct Sizes(BTreeMap<String, (u64, usize)>);
 impl Sizes {
     pub fn of(process: u32) -> Sizes {
         let sizes = family(process).into_iter().filter_map(|one| {
-            let words = words(one);
-            let does = match words.get(1).map(String::as_str) {
-                Some("ship") if words.iter().any(|word| word == "--sends") => "sends",
-                Some("ship") => "starts",
-                Some("lookups") => "lookups",
-                _ => "captures",
-            };
+            let does = if one == process { "captures".to_owned() } else { does(one)? };
             let memory = status(one, "VmRSS")?.split(' ').next()?.parse().ok()?;
-            Some((does.to_owned(), (memory, fs::read_dir(format!("/proc/{one}/fd")).ok()?.count())))
+            Some((does, (memory, fs::read_dir(format!("/proc/{one}/fd")).ok()?.count())))
         });
         Sizes(sizes.collect())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use super::{Progress, Reopen, Watched};
+use super::{Aides, Progress, Reopen, Watched};
 use crate::decode::DecodeOptions;
 use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
@@ -36,6 +36,7 @@ pub struct Meter {
     pub(super) attribution: Option<Attribution>,
     pub(super) requests: Option<Requests>,
     pub(super) watched: Option<Watched>,
+    pub(super) aides: Aides,
     pub(super) packet_limit: Option<u64>,
     pub(super) duration: Option<Duration>,
     pub(super) reopen: Reopen,
@@ -85,6 +86,7 @@ impl Meter {
             attribution: None,
             requests: None,
             watched: None,
+            aides: Aides::new(),
             packet_limit: None,
             duration: None,
             reopen: Reopen::new(),
@@ -140,6 +142,12 @@ impl MeterBuilder {
     pub fn stats(mut self, name: impl Into<String>, sink: Box<dyn Sink>, interval: Duration) -> Self {
         self.0.stats_sink = Some(NamedSink { name: name.into(), sink });
         self.0.stats_interval = Some(interval);
+        self
+    }
+
+    /// Counts in stats records how often processes beside it were started again.
+    pub fn aides(mut self, aides: Aides) -> Self {
+        self.0.aides = aides;
         self
     }
 

@@ -4,6 +4,7 @@
 //! merges what they write and gives it to the sinks.
 #![forbid(unsafe_code)]
 
+mod aides;
 mod builder;
 mod reader;
 mod stats;
@@ -24,6 +25,7 @@ use crate::record::StatsRecord;
 use crate::shard::{self, WhenFull};
 
 pub use crate::stop::Stop;
+pub use aides::Aides;
 pub use builder::{Beside, MOST_SHARDS, Meter, MeterBuilder};
 use reader::Reader;
 pub use reader::wall_clock;
@@ -119,6 +121,7 @@ impl Meter {
             attribution: self.attribution,
             requests: self.requests,
             watched: self.watched.clone(),
+            aides: self.aides,
             reports: from_reader,
             progress: self.progress.clone(),
             stop: stop.clone(),

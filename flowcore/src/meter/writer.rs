@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use super::builder::{Beside, NamedSink};
 use super::reader::{ReaderReport, wall_clock};
 use super::stats;
-use super::{Progress, Reopen, Stop, Watched};
+use super::{Aides, Progress, Reopen, Stop, Watched};
 use crate::enrich::{Attribution, Requests};
 use crate::error::Error;
 use crate::record::{AttributionStats, HostNews, Record, SinkStats, StatsRecord};
@@ -25,6 +25,7 @@ pub(super) struct Writer {
     pub(super) attribution: Option<Attribution>,
     pub(super) requests: Option<Requests>,
     pub(super) watched: Option<Watched>,
+    pub(super) aides: Aides,
     pub(super) reports: Receiver<ReaderReport>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
@@ -119,6 +120,7 @@ impl Writer {
                     let Some(reader) = reader.find(|report| report.number == number) else { continue };
                     stats = stats::gather(&reader, &shards, &outputs.counts(false));
                     stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
+                    stats.restarts = self.aides.restarts();
                     if let Some(watched) = &self.watched {
                         watched.show(&stats);
                     }
@@ -136,6 +138,7 @@ impl Writer {
         outputs.finish();
         stats.sinks = outputs.counts(true);
         stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
+        stats.restarts = self.aides.restarts();
         if let Some(watched) = &self.watched {
             watched.show(&stats);
         }
@@ -343,6 +346,7 @@ fn settle(counts: &mut SinkStats, by_sink: &SinkCounts, at_the_end: bool) {
     counts.spooled = by_sink.spooled;
     counts.spool_lost = by_sink.spool_lost;
     counts.restarts = by_sink.restarts;
+    counts.server.clone_from(&by_sink.server);
     counts.dropped.clone_from(&by_sink.dropped);
     counts.problem.clone_from(&by_sink.problem);
     let dropped: u64 = by_sink.dropped.values().sum();

@@ -16,7 +16,7 @@ mod socket;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::reasons;
 use crate::feature::{CommunityId, FeatureValues, Values};
@@ -32,7 +32,7 @@ pub use event::{EventKind, EventSource, NetworkEvent};
 pub use host::HostNews;
 pub use members::{Described, Members, Row};
 pub use network::{NetworkStatsRecord, RouteRecord};
-pub use news::{SocketNews, Start};
+pub use news::{Message, SocketNews};
 pub use only::Only;
 pub use process::{
     Match, Owners, ProcessChange, ProcessObject, ProcessObjects, ProcessRecord, Unattributed, Who,
@@ -250,6 +250,9 @@ pub struct StatsRecord {
     pub sinks: Vec<SinkStats>,
     /// Bytes held for flows: states, payload, parsers.
     pub memory_bytes: u64,
+    /// How often processes that work beside the meter died and were started again, by what they do.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub restarts: BTreeMap<&'static str, u64>,
 }
 
 /// How the ends of flows were attributed to processes.
@@ -289,7 +292,7 @@ pub struct SinkStats {
     pub written: u64,
     /// Records that its filter did not let through.
     pub filtered: u64,
-    /// Records that wait on disk for a server.
+    /// Records that were put on disk, to wait for a server.
     pub spooled: u64,
     /// Records that had to make room in the spool before the server had them, those of earlier runs too.
     #[serde(skip_serializing_if = "is_zero")]
@@ -297,6 +300,9 @@ pub struct SinkStats {
     /// How often the process that sends to that server had to be started again.
     #[serde(skip_serializing_if = "is_zero")]
     pub restarts: u64,
+    /// How that process is getting on, by its own account; none of other sinks, and before its first word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerStats>,
     /// Records that could not be written.
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.
@@ -304,6 +310,37 @@ pub struct SinkStats {
     /// What hinders the work on closed files at present.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// How records get to a server from the spool that they wait in, since this program was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStats {
+    /// Records that the server has taken, those of earlier runs too.
+    pub sent: u64,
+    /// Records that it does not take, set aside for good.
+    pub refused: u64,
+    /// Tries that failed and are made again.
+    pub retries: u64,
+    /// About how many records are in the spool that are not done.
+    pub waiting: u64,
+    /// Since when every try has failed, by the time of day; none while it goes well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
+    /// What went wrong last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_at: Option<Timestamp>,
+}
+
+impl ServerStats {
+    /// Adds what was counted before by another one that did the same.
+    pub fn add(&mut self, before: &ServerStats) {
+        self.sent += before.sent;
+        self.refused += before.refused;
+        self.retries += before.retries;
+    }
 }
 
 /// A record of any type, on its way to a sink.

@@ -9,18 +9,22 @@ use crate::error::Reason;
 use crate::host::{Owner, Query, Socket};
 use crate::time::Timestamp;
 
-/// The first thing that a process says to the one that has started it.
+/// What a process says to the one that it works beside; `N` is its news.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Start {
-    /// All that it needs is open, and what it does not need is given up.
+pub enum Message<N> {
+    /// The first thing: all that it needs is open, and what it does not need is given up.
     Ready,
-    /// Nothing will come.
+    /// The first thing and the last: nothing will come.
     Failed {
         /// What failed.
         what: String,
         /// How to get the permission, where that is what is missing.
         hint: Option<String>,
     },
+    /// What it has found.
+    News(N),
+    /// It has died, says who looks after it; another one is started in its place and begins anew.
+    Died,
 }
 
 /// What changes an index of sockets, in the order in which it happened, and what else belongs to it.

@@ -15,6 +15,7 @@ pub struct ShipCounters {
     bytes: AtomicU64,
     retries: AtomicU64,
     refused: AtomicU64,
+    failing_since: Mutex<Option<Timestamp>>,
     last_error: Mutex<Option<LastError>>,
 }
 
@@ -31,6 +32,8 @@ pub struct ShipCounts {
     pub retries: u64,
     /// Records set aside for good, because the server calls them bad or they are too long.
     pub refused: u64,
+    /// When the first of the tries failed of which none has gone well since, by the time of day; none while it goes well.
+    pub failing_since: Option<Timestamp>,
     /// What went wrong last.
     pub last_error: Option<LastError>,
 }
@@ -53,6 +56,7 @@ impl ShipCounters {
             bytes: self.bytes.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
+            failing_since: *self.failing_since.lock().unwrap_or_else(PoisonError::into_inner),
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -61,6 +65,7 @@ impl ShipCounters {
         self.records.fetch_add(records, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        *self.failing_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(super) fn refused(&self, records: u64) {
@@ -69,6 +74,7 @@ impl ShipCounters {
 
     pub(super) fn retried(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
+        self.failing_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(time_of_day);
     }
 
     pub(super) fn failed(&self, text: &str) {

@@ -30,7 +30,7 @@ impl Patience {
 
     /// Tells whether the time to drain is over.
     pub(super) fn is_over(&self) -> bool {
-        self.stopped().is_some_and(|since| since.elapsed() >= self.drain)
+        self.stop.is_leaving() || self.stopped().is_some_and(|since| since.elapsed() >= self.drain)
     }
 
     /// Returns how long the next wait of something may last that has been silent since `since` and may be until
@@ -40,7 +40,7 @@ impl Patience {
     /// `TimedOut` once `limit` is reached; after a request to stop, an error that says so.
     pub(super) fn slice(&self, since: Instant, limit: Instant) -> io::Result<Duration> {
         if let Some(stopped) = self.stopped()
-            && (stopped.max(since).elapsed() >= SILENCE || stopped.elapsed() >= self.drain)
+            && (stopped.max(since).elapsed() >= SILENCE || self.is_over())
         {
             return Err(io::Error::other("the server was silent at the end"));
         }
@@ -93,5 +93,7 @@ mod tests {
         // What still goes may go on.
         assert!(patience.slice(Instant::now(), far).is_ok());
         assert!(!patience.is_over());
+        stop.leave();
+        assert!(patience.is_over() && patience.slice(Instant::now(), far).is_err());
     }
 }

@@ -40,11 +40,10 @@ mod tidy;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
-use crate::record::{Column, Record};
+use crate::record::{Column, Record, ServerStats};
 use crate::spool::Spool;
 use crate::time::Timestamp;
 
@@ -166,12 +165,30 @@ pub struct SinkCounts {
     pub spool_lost: u64,
     /// How often who sends from that spool had to be started again.
     pub restarts: u64,
+    /// How the sending goes.
+    pub server: Option<ServerStats>,
     /// Records that were lost when the destination failed for good.
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.
     pub dropped: BTreeMap<&'static str, u64>,
     /// What hinders the work on closed files at present: one that cannot be compressed, finished or deleted, and why.
     pub problem: Option<String>,
+}
+
+/// What a sink shows of the sending from its spool, which others do; clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct Sending(Arc<Mutex<(u64, Option<ServerStats>)>>);
+
+impl Sending {
+    /// Shows this from now on, and how often who sends had to be started again.
+    pub fn show(&self, restarts: u64, server: Option<ServerStats>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (restarts, server);
+    }
+
+    fn add_to(&self, counts: &mut SinkCounts) {
+        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (counts.restarts, counts.server) = shown.clone();
+    }
 }
 
 /// Forwards to an output what a sink does not do itself, `all of` it or what is left beside flush and finish.
@@ -246,8 +263,7 @@ pub fn open(
 }
 
 /// Opens a sink of JSON lines for all types of records that puts them into a spool; `destination` is the server that they
-/// are for, and the columns are those of flow records. How often who sends from the spool had to be started again is read
-/// from `restarts`.
+/// are for, and the columns are those of flow records. How the sending goes is read from `sending`.
 ///
 /// Where records come live, a full disk is waited out and counted, as with files.
 ///
@@ -258,9 +274,9 @@ pub fn open_spooled(
     spool: Spool,
     columns: &[Column],
     options: &FileOptions,
-    restarts: Arc<AtomicU64>,
+    sending: Sending,
 ) -> Result<Box<dyn Sink>, Error> {
-    let output = Output::spooled(destination, spool, options, restarts)?;
+    let output = Output::spooled(destination, spool, options, sending)?;
     Ok(Box::new(jsonl::Jsonl::new(output, columns)))
 }
 

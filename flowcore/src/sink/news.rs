@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::Sink;
 use crate::error::Error;
-use crate::record::{HostNews, Record};
+use crate::record::{HostNews, Message, Record};
 
 /// Writes news of any kind.
 pub struct NewsWriter<W: Write>(BufWriter<W>);
@@ -36,10 +36,11 @@ impl<W: Write> NewsWriter<W> {
     }
 }
 
-/// Tells the records of this machine as [`HostNews`]; each flush says that they are complete.
+/// Tells the records of this machine as messages of [`HostNews`]; each flush says that they are complete.
 impl<W: Write + Send> Sink for NewsWriter<W> {
     fn write(&mut self, record: Record<'_>) -> Result<(), Error> {
-        HostNews::of(record).map_or(Ok(()), |news| NewsWriter::write(self, &news)).map_err(failed)
+        let news = HostNews::of(record).map(Message::News);
+        news.map_or(Ok(()), |news| NewsWriter::write(self, &news)).map_err(failed)
     }
 
     fn takes(&self, record: Record<'_>) -> bool {
@@ -47,7 +48,8 @@ impl<W: Write + Send> Sink for NewsWriter<W> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        NewsWriter::write(self, &HostNews::Complete).and_then(|()| NewsWriter::flush(self)).map_err(failed)
+        let complete = Message::News(HostNews::Complete);
+        NewsWriter::write(self, &complete).and_then(|()| NewsWriter::flush(self)).map_err(failed)
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -84,7 +86,7 @@ mod tests {
     use crate::key::{Endpoint, Proto};
     use crate::record::{
         AlertRecord, NetworkStatsRecord, ProcessChange, ProcessRecord, RouteRecord, Rule, SightedAs,
-        SocketNews, Start,
+        SocketNews,
     };
     use crate::time::Timestamp;
 
@@ -140,8 +142,15 @@ mod tests {
     #[test]
     fn news_come_back() {
         assert_eq!(there_and_back(&all()), all());
-        let start = [Start::Ready, Start::Failed { what: "x\n".into(), hint: None }];
-        assert_eq!(there_and_back(&start), start);
+        let messages = [
+            Message::Ready,
+            Message::Failed { what: "x\n".into(), hint: None },
+            Message::News(all().remove(0)),
+            Message::Died,
+        ];
+        assert_eq!(there_and_back(&messages), messages);
+        // Who says only one of them need not say of which news.
+        assert_eq!(there_and_back(&[Message::<()>::Died]), [Message::<()>::Died]);
     }
 
     #[test]
@@ -174,7 +183,13 @@ mod tests {
         writer.finish().unwrap();
         let bytes = writer.0.into_inner().unwrap();
         let mut from = bytes.as_slice();
-        let told: Vec<HostNews> = std::iter::from_fn(|| read_news(&mut from).unwrap()).collect();
+        let told = std::iter::from_fn(|| read_news(&mut from).unwrap());
+        let told: Vec<HostNews> = told
+            .map(|message| match message {
+                Message::News(news) => news,
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert_eq!(told.split_last(), Some((&HostNews::Complete, all.as_slice())));
     }
 

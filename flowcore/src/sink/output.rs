@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::destination::Destination;
 use super::files::Files;
 use super::packer::{Compression, Packer};
 use super::place::Known;
-use super::{FileOptions, SinkCounts, SyncPolicy};
+use super::{FileOptions, Sending, SinkCounts, SyncPolicy};
 use crate::error::Error;
 use crate::spool::{GapReason, Spool};
 use crate::time::Timestamp;
@@ -51,8 +49,8 @@ pub(super) struct Output {
     gaps: BTreeMap<&'static str, u64>,
     written: u64,
     counts: SinkCounts,
-    /// How often who sends from a spool was started again.
-    restarts: Arc<AtomicU64>,
+    /// How the sending from a spool goes.
+    sending: Sending,
     now: Option<Timestamp>,
 }
 
@@ -68,10 +66,10 @@ impl Output {
         destination: &str,
         spool: Spool,
         options: &FileOptions,
-        restarts: Arc<AtomicU64>,
+        sending: Sending,
     ) -> Result<Self, Error> {
         let to = Destination::Spool(Box::new(spool));
-        Ok(Output { restarts, ..Output::to(destination, to, Compression::None, options)? })
+        Ok(Output { sending, ..Output::to(destination, to, Compression::None, options)? })
     }
 
     fn to(destination: &str, to: Destination, by: Compression, options: &FileOptions) -> Result<Self, Error> {
@@ -97,7 +95,7 @@ impl Output {
             gaps: BTreeMap::new(),
             written: 0,
             counts: SinkCounts::default(),
-            restarts: Arc::default(),
+            sending: Sending::default(),
             now: options.now,
         })
     }
@@ -188,7 +186,7 @@ impl Output {
             let spooled = spool.counts();
             (counts.spooled, counts.written) = (spooled.written, Some(0));
             counts.spool_lost = spooled.full_records;
-            counts.restarts = self.restarts.load(Ordering::Relaxed);
+            self.sending.add_to(&mut counts);
         }
         if let (Some(reason), Some((_, kept))) = (self.failing, self.kept) {
             *counts.dropped.entry(reason).or_default() += self.waiting - kept;

@@ -149,8 +149,13 @@ impl Backlog {
 
     /// Returns about how many records are written and not done.
     pub fn waiting(&self) -> u64 {
-        let written = Slots::peek(&self.folder.join(MARK)).map(|mark| Mark::of_numbers(mark).written);
-        written.unwrap_or(0).saturating_sub(self.done.unwrap_or(0))
+        waiting(&self.folder, self.done)
+    }
+
+    /// Returns the same of the spool in a folder, whoever reads it meanwhile.
+    pub fn waiting_in(folder: impl AsRef<Path>) -> u64 {
+        let folder = folder.as_ref();
+        waiting(folder, Slots::peek(&folder.join(CURSOR)).map(|[next]| next))
     }
 
     /// Moves lines into a batch until one of both is at its end; false where the batch is.
@@ -370,6 +375,13 @@ fn list(folder: &Path, cursor: &Slots<1>) -> io::Result<Vec<segment::Segment>> {
     }
     let what = format!("{} was deleted, or moved away", folder.display());
     Err(io::Error::new(io::ErrorKind::NotFound, what))
+}
+
+/// Returns about how many records are written to the spool in a folder and not `done`; what was deleted for room waits no
+/// more.
+fn waiting(folder: &Path, done: Option<u64>) -> u64 {
+    let mark = Slots::peek(&folder.join(MARK)).map(Mark::of_numbers).unwrap_or_default();
+    mark.written.saturating_sub(done.unwrap_or(0).max(mark.deleted))
 }
 
 /// Returns the segment in which a number has to be: the last one that begins at or before it, else the first.

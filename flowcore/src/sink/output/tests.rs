@@ -304,7 +304,7 @@ fn unbar(spool: &Path, away: &Path) {
 fn spooled(folder: &Path) -> Output {
     let options = SpoolOptions { live: true, ..SpoolOptions::default() };
     let spool = Spool::open(folder, options).unwrap();
-    Output::spooled("tcp://x:1", spool, &live_options(), Arc::default()).unwrap()
+    Output::spooled("tcp://x:1", spool, &live_options(), Sending::default()).unwrap()
 }
 
 /// The numbers of records, and the gaps with their reasons, that come out of a spool.
