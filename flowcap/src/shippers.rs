@@ -17,7 +17,7 @@ use flowcore::meter::{Aides, Stop};
 use flowcore::record::ServerStats;
 use flowcore::ship::{self, Destination, ShipOptions};
 use flowcore::sink::{self, FileOptions, Sink};
-use flowcore::spool::{Spool, SpoolOptions};
+use flowcore::spool::{Backlog, Spool, SpoolOptions};
 
 use crate::args::read;
 use crate::beside::{self, Heard, Listener, Order};
@@ -207,16 +207,36 @@ pub(crate) fn spool_folder(to: &str, server: &ServerKeys) -> PathBuf {
     if let Some(folder) = &server.spool {
         return folder.into();
     }
+    let spools = state_folder().join("spool");
+    // As it was called once: what waits there is still to be sent.
+    let before = spools.join(plain(to));
+    if Backlog::waiting_in(&before) > 0 { before } else { spools.join(name(to)) }
+}
+
+/// Returns the name of a server's folder: as much of its address as people look at, and a number of all of it.
+fn name(to: &str) -> String {
+    let shown: String = to.split('?').next().unwrap_or_default().chars().take(MOST_SHOWN).collect();
+    // FNV-1a, which stays the same for ever.
+    let number = to.bytes().fold(0xcbf2_9ce4_8422_2325u64, |number, byte| {
+        (number ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{}-{number:016x}", plain(&shown))
+}
+
+fn plain(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || ".-".contains(letter);
+    text.chars().map(|letter| if is_plain(letter) { letter } else { '_' }).collect()
+}
+
+/// Returns where services, or this user, keep what outlives a run.
+fn state_folder() -> PathBuf {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let of_user = || variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
-    let state = match variable("STATE_DIRECTORY") {
+    match variable("STATE_DIRECTORY") {
         Some(folder) => folder,
         None if rustix::process::geteuid().is_root() => "/var/lib/flowcap".into(),
         None => of_user().unwrap_or_else(|| ".".into()).join("flowcap"),
-    };
-    let plain =
-        |letter: char| if letter.is_ascii_alphanumeric() || ".-".contains(letter) { letter } else { '_' };
-    state.join("spool").join(to.chars().map(plain).collect::<String>())
+    }
 }
 
 fn options(server: &ServerKeys) -> Result<ShipOptions, Error> {
@@ -235,5 +255,28 @@ fn options(server: &ServerKeys) -> Result<ShipOptions, Error> {
 }
 
 const PROCESS: &str = "the process that sends";
+/// Letters of a server's address in the name of its folder.
+const MOST_SHOWN: usize = 80;
 /// How often is looked whether the processes have ended.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_server_has_a_folder_of_its_own_with_a_name_that_can_be() {
+        let long = format!("https://h/{}?key={}", "a/".repeat(200), "b".repeat(300));
+        let all = ["https://h/a/b", "https://h/a_b", "https://h/a/b?c", "https://h/ä", "https://h/ö", &long];
+        let names: std::collections::BTreeSet<String> = all.iter().map(|to| name(to)).collect();
+        assert_eq!(names.len(), all.len(), "{names:?}");
+        assert!(
+            names.iter().all(|name| name.is_ascii() && name.len() <= 100 && name.starts_with("https___h_a")
+                || name.starts_with("https___h__-")),
+            "{names:?}"
+        );
+        // What waits in it is found by the next version, too.
+        assert_eq!(name("https://h/a/b"), "https___h_a_b-7d9d3ae5ae7a2d2f");
+        assert!(!name("https://h/a?key=secret").contains("secret"));
+    }
+}
