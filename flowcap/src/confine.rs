@@ -1,7 +1,7 @@
 //! What a meter's plan needs while it runs, and the entry into a sandbox that leaves it that much.
 
 #[cfg(feature = "ship")]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flowcore::Error;
 use flowcore::sink::{self, FileOptions};
@@ -11,7 +11,7 @@ use crate::plan::{Input, MeterPlan, Owners};
 use crate::run::say;
 use crate::sandbox::{self, Folder, Mode, Profile, Refusal, Role, User, enter};
 #[cfg(feature = "ship")]
-use crate::sandbox::{as_user, give_up};
+use crate::sandbox::{as_user, give_up, hand_over};
 use crate::shippers;
 
 /// The sandbox that a plan asks for.
@@ -120,6 +120,16 @@ impl Confinement {
     pub(crate) fn as_user<T>(&self, work: impl FnOnce() -> T) -> Result<T, Error> {
         let done = as_user(self.profile.user.as_ref(), work);
         done.map_err(|refusal| Error::Option(refusal.to_string()))
+    }
+
+    /// Makes a folder, or takes one that is root's, for the user to become.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is something else.
+    #[cfg(feature = "ship")]
+    pub(crate) fn hand_over(&self, folder: &Path) -> Result<(), Error> {
+        let done = hand_over(self.profile.user.as_ref(), folder);
+        done.map_err(|source| Error::Output { name: folder.display().to_string(), source })
     }
 
     /// Gives up privileges and goes no further in: programs can still be started.

@@ -65,6 +65,10 @@ impl Shippers {
         let defaults = SpoolOptions::default();
         let max_bytes = output.server.spool_max.unwrap_or(defaults.max_bytes);
         let kept = SpoolOptions { max_bytes, sync: files.sync, live: files.live };
+        if output.server.spool.is_none() {
+            let state = state_folder();
+            [state.join("spool"), state].iter().rev().try_for_each(|folder| confinement.hand_over(folder))?;
+        }
         // What is made here has to be open to all processes that use it later.
         let spool =
             confinement.as_user(|| Spool::open(&folder, kept)).and_then(|opened| opened.map_err(failed))?;

@@ -129,7 +129,8 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
     }
     for output in servers {
         let spool = shippers::spool_folder(&output.destination, &output.server);
-        tried(format!("write {}", spool.display()), as_user(user.as_ref(), || spool_folder(&spool)));
+        let user = user.as_ref().filter(|_| output.server.spool.is_some() || !is_handed_over(&spool));
+        tried(format!("write {}", spool.display()), as_user(user, || spool_folder(&spool)));
         let reached = server(output).map(|()| None);
         let outcome = reached.map_err(|what| Failure { code: exit::SERVER, what });
         tried(format!("reach {}", output.destination), outcome);
@@ -243,8 +244,19 @@ fn folder(path: &Path) -> Result<Option<String>, Failure> {
 
 /// A spool is made where it is not there.
 fn spool_folder(path: &Path) -> Result<Option<String>, Failure> {
+    folder(there(path))
+}
+
+/// Tells whether root will make a spool's folder for another user.
+fn is_handed_over(spool: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    there(spool) != spool && there(spool).metadata().is_ok_and(|there| there.uid() == 0)
+}
+
+/// Returns as much of a path as is there.
+fn there(path: &Path) -> &Path {
     let there = path.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
-    folder(there.unwrap_or(Path::new("")))
+    there.unwrap_or(Path::new(""))
 }
 
 fn may(path: &Path, access: Access) -> Result<Option<String>, Failure> {

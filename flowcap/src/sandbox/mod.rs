@@ -168,6 +168,21 @@ pub(crate) fn as_user<T>(_: Option<&User>, work: impl FnOnce() -> T) -> Result<T
     Ok(work())
 }
 
+/// Makes a folder for a user, or gives it to him if it is root's; nothing where this is not root, who could.
+///
+/// # Errors
+/// Those of the file system; a link in place of the folder is one.
+#[cfg(all(target_os = "linux", feature = "ship"))]
+pub(crate) fn hand_over(user: Option<&User>, folder: &Path) -> std::io::Result<()> {
+    user.filter(|_| privileges::is_root()).map_or(Ok(()), |user| privileges::hand_over(user, folder))
+}
+
+/// Makes a folder for a user: this system cannot change that.
+#[cfg(all(not(target_os = "linux"), feature = "ship"))]
+pub(crate) fn hand_over(_: Option<&User>, _: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
 /// Gives up privileges: the first half of the way in. What the role needs goes on to the programs that are started.
 ///
 /// # Errors

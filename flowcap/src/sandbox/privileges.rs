@@ -5,6 +5,8 @@
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+#[cfg(feature = "ship")]
+use rustix::fs::{Mode, OFlags, fchown, fstat, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getegid, geteuid, getgid, getgroups, getuid, set_dumpable_behavior,
@@ -73,6 +75,20 @@ pub(super) fn for_a_while<T>(user: &User, work: impl FnOnce() -> T) -> Result<T,
         .and_then(|()| set_thread_groups(&groups_before))
         .map_err(refuse)?;
     Ok(done)
+}
+
+/// Makes a folder, and gives it to a user if it is root's. A link is not followed: others may have put it there.
+#[cfg(feature = "ship")]
+pub(super) fn hand_over(user: &User, folder: &Path) -> std::io::Result<()> {
+    match mkdirat(CWD, folder, Mode::RWXU | Mode::RGRP | Mode::XGRP) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let opened = openat(CWD, folder, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if Uid::from_raw(fstat(&opened)?.st_uid).is_root() {
+        fchown(&opened, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))?;
+    }
+    Ok(())
 }
 
 /// Tells whether root needs its right to write everywhere for one of these folders, which belong to others.
