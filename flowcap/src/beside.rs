@@ -10,10 +10,11 @@ mod order;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::process::{ChildStdout, Command, ExitCode};
+use std::process::{Child, ChildStdout, Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use flowcore::Error;
 use flowcore::meter::{Aides, Stop};
@@ -153,6 +154,7 @@ impl Listener {
                     self.does.into_iter().for_each(|does| self.aides.started_again(does));
                     take(Heard::Died);
                 }
+                Ok(Some(Message::Done)) => self.over.request(),
                 Ok(Some(Message::Failed { .. })) => {}
                 Ok(None) => break String::new(),
                 // It died in the middle of a line.
@@ -169,10 +171,31 @@ impl Listener {
     }
 }
 
+/// Waits for the end of a process that may go, and of the thread that listens to it; not for ever.
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+pub(crate) fn ended(child: &mut Child, thread: Option<JoinHandle<()>>, who: &str) -> Result<(), Error> {
+    let end = Instant::now() + LAST_WORDS;
+    loop {
+        let status = child.try_wait().map_err(unreadable(who))?;
+        if let Some(status) = status.filter(|_| thread.as_ref().is_none_or(JoinHandle::is_finished)) {
+            let broke = thread.is_some_and(|thread| thread.join().is_err());
+            let is_well = status.success() && !broke;
+            return if is_well { Ok(()) } else { Err(Error::Internal(format!("{who}: {status}"))) };
+        }
+        if Instant::now() > end {
+            return Err(Error::Internal(format!("{who} does not end")));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Tells whether a line was no whole message.
 fn is_cut(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }
 
+/// How long a process may take to end.
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// No message is longer, in bytes.
 const LONGEST: u64 = 16 << 20;

@@ -40,11 +40,8 @@ impl Confinement {
         let lives = role == Role::Capture;
         let mut folders = Vec::new();
         for output in servers {
-            folders.push(Folder::new(
-                shippers::spool_folder(&output.destination, &output.server),
-                lives,
-                true,
-            ));
+            let spool = shippers::spool_folder(&output.destination, &output.server);
+            folders.push(Folder::of_spool(spool, lives));
         }
         let outputs = files.iter().map(|output| (output.destination.as_str(), &output.files));
         let (plain, stats) = (FileOptions::default(), plan.stats.iter());

@@ -176,11 +176,7 @@ mod apart {
         pub(super) fn finish(mut self: Box<Self>) -> Result<(), Error> {
             self.over.request();
             drop(self.child.stdin.take());
-            let followed = self.thread.take().map(JoinHandle::join);
-            let ended = self.child.wait().map_err(unreadable(PROCESS))?;
-            if !ended.success() || matches!(followed, Some(Err(_))) {
-                return Err(Error::Internal(format!("{PROCESS}: {ended}; owners are missing since then")));
-            }
+            beside::ended(&mut self.child, self.thread.take(), PROCESS)?;
             self.recording.map_or(Ok(()), |recording| recording.finish())
         }
     }

@@ -23,10 +23,13 @@ use http::{Answer, PLAIN, Request, Server};
 /// A server for `/metrics` and `/health`; it ends when it is dropped.
 pub(crate) struct Metrics(#[expect(dead_code, reason = "it answers as long as it lives")] Server);
 
-/// Listens on an address such as `127.0.0.1:9464`.
+/// Listens on an address such as `127.0.0.1:9464`, without blocking.
 pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address)
-        .map_err(|source| Error::Output { name: format!("--metrics {address}"), source })
+    let listening = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listening.map_err(|source| Error::Output { name: format!("--metrics {address}"), source })
 }
 
 impl Metrics {

@@ -228,7 +228,7 @@ impl MeterPlan {
         if let Some(Beside { args, flags, outputs }) = &args.watched {
             watched.push(Alongside {
                 what: Watch::Sockets,
-                flags: flags.clone(),
+                flags: watching(args, flags),
                 baseline: args.baseline.clone(),
                 outputs: beside(outputs, args.format)?,
             });
@@ -335,6 +335,12 @@ impl Input {
             buffer_bytes: args.buffer,
         })
     }
+}
+
+/// A service is not served by one snapshot.
+fn watching(args: &SocketsArgs, flags: &[OsString]) -> Vec<OsString> {
+    let interval = (args.interval.is_none() && !args.changes).then(|| "--interval=5s".into());
+    flags.iter().cloned().chain(interval).collect()
 }
 
 fn table_options(args: &Args) -> TableOptions {

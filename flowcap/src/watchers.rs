@@ -119,11 +119,7 @@ impl Watchers {
     pub(crate) fn finish(self) -> Result<(), Error> {
         let mut outcome = Ok(());
         for Watching { what, mut child, thread, .. } in self.0 {
-            let broke = thread.is_some_and(|thread| thread.join().is_err());
-            let ended = child.wait().map_err(unreadable(process(what)))?;
-            if broke || !ended.success() {
-                outcome = Err(Error::Internal(format!("{}: {ended}", process(what))));
-            }
+            outcome = outcome.and(beside::ended(&mut child, thread, process(what)));
         }
         outcome
     }
@@ -144,20 +140,23 @@ impl WatchArgs {
         beside::leave_signals()?;
         let (stop, mut parent) = (Stop::new(), beside::to_parent()?);
         let stopping = stop.clone();
+        let mut say = |message: Message<()>| {
+            let said = parent.write(&message).and_then(|()| parent.flush());
+            said.map_err(unreadable("standard output"))
+        };
         let enter = || {
             confinement.enter().map_err(|refusal| Error::Option(refusal.to_string()))?;
             beside::when_ended(move || stopping.request())?;
             *has_started = true;
-            parent
-                .write(&Message::<()>::Ready)
-                .and_then(|()| parent.flush())
-                .map_err(unreadable("standard output"))
+            say(Message::Ready)
         };
         let outputs = Outputs::of(Box::new(beside::to_parent()?));
         match &self.what {
-            What::Sockets(args) => sockets::watch(args, outputs, &stop, enter),
-            What::Events(args) => events::follow(args, outputs, &stop, enter),
+            What::Sockets(args) => sockets::watch(args, outputs, &stop, enter)?,
+            What::Events(args) => events::follow(args, outputs, &stop, enter)?,
         }
+        // As a duration asks for; who is told to end need not say so.
+        say(Message::Done)
     }
 }
 

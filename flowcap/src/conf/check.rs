@@ -16,7 +16,7 @@ use super::outputs::is_server;
 use super::settings::{Setting, table};
 use crate::plan::{Input, MeterPlan, Output, Owners};
 use crate::run::exit;
-use crate::sandbox::{self, User};
+use crate::sandbox::{self, Mode, User};
 use crate::shippers;
 
 /// Prints the settings and what was tried, and returns the exit code: that of the first trial that failed.
@@ -82,6 +82,7 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
     }
     let user = user.ok().flatten();
     let plain = FileOptions::from(plan.files.existing);
+    let is_confined = plan.running.sandbox.unwrap_or_else(Mode::default_here) != Mode::Off;
     if let Some(expression) = &plan.filter {
         let compiled = filter(expression).map(|()| None);
         tried(format!("filter {expression}"), compiled.map_err(Failure::config));
@@ -130,7 +131,14 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
     for output in servers {
         let spool = shippers::spool_folder(&output.destination, &output.server);
         let user = user.as_ref().filter(|_| output.server.spool.is_some() || !is_handed_over(&spool));
-        tried(format!("write {}", spool.display()), as_user(user, || spool_folder(&spool)));
+        let outcome = match sandbox::is_of_others(there(&spool)) {
+            Ok(true) if user.is_none() && is_confined => Err(Failure {
+                code: exit::NO_PERMISSION,
+                what: "root has no special rights there in a sandbox; -Z names the owner".to_owned(),
+            }),
+            _ => as_user(user, || spool_folder(&spool)),
+        };
+        tried(format!("write {}", spool.display()), outcome);
         let reached = server(output).map(|()| None);
         let outcome = reached.map_err(|what| Failure { code: exit::SERVER, what });
         tried(format!("reach {}", output.destination), outcome);
@@ -227,6 +235,9 @@ fn writable(
             Err(Failure::output("exists already; --force overwrites it"))
         }
         (Err(error), _) if error.kind() != ErrorKind::NotFound => Err(Failure::output(error)),
+        (_, Some(place)) if needs.renames && place.is_dir() && !sandbox::may_be_held(place) => {
+            Ok(Some("in a sandbox files are not renamed there: --sandbox off".to_owned()))
+        }
         (_, Some(place)) if needs.renames => as_user(user, || folder(place)),
         (Err(_), Some(place)) => folder(place),
         _ => may(path, Access::WRITE_OK),

@@ -70,6 +70,8 @@ pub(crate) struct Folder {
     parent: Option<PathBuf>,
     /// Without this, the run would fail in the end.
     must_be_writable: bool,
+    /// Another process, without capabilities, works there as well.
+    is_shared: bool,
 }
 
 /// What was given up.
@@ -126,12 +128,33 @@ impl Folder {
     pub(crate) fn new(path: PathBuf, lives: bool, must_be_writable: bool) -> Self {
         let path = if path.as_os_str().is_empty() { ".".into() } else { path };
         let above = if path.file_name().is_some() { parent(&path) } else { None };
-        Folder { parent: above.filter(|_| lives).map(Path::to_owned), path, must_be_writable }
+        let parent = above.filter(|_| lives).map(Path::to_owned);
+        Folder { parent, path, must_be_writable, is_shared: false }
+    }
+
+    /// Makes that of a spool, to which who sends has to have access, too.
+    pub(crate) fn of_spool(path: PathBuf, lives: bool) -> Self {
+        Folder { is_shared: true, ..Folder::new(path, lives, true) }
     }
 }
 
+/// Tells whether root, without the right to write everywhere, could not make files in a folder.
+///
+/// # Errors
+/// [`Refusal`] if that right cannot be put away for the moment.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_of_others(folder: &Path) -> Result<bool, Refusal> {
+    if privileges::is_root() { privileges::are_of_others([folder].into_iter()) } else { Ok(false) }
+}
+
+/// Tells whether root could not make files in a folder: on this system it can.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_of_others(_: &Path) -> Result<bool, Refusal> {
+    Ok(false)
+}
+
 /// Tells whether files may be made beneath a folder later: everything, and devices, would lie beneath some.
-fn may_be_held(folder: &Path) -> bool {
+pub(crate) fn may_be_held(folder: &Path) -> bool {
     let Ok(folder) = std::fs::canonicalize(folder) else { return false };
     let is_special = ["/dev", "/proc", "/sys"].iter().any(|special| folder.starts_with(special));
     folder != Path::new("/") && (!is_special || folder.starts_with("/dev/shm"))
@@ -230,8 +253,8 @@ pub(crate) fn enter(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
     // Where root writes into the folder of somebody else, Landlock keeps it to that folder.
     let writes = matches!(profile.role, Role::Replay | Role::Capture);
     let is_confined = writes && mode != Mode::Off && profile.user.is_none() && privileges::is_root();
-    let of_others =
-        is_confined && privileges::are_of_others(profile.folders.iter().map(|folder| folder.path.as_path()))?;
+    let own = profile.folders.iter().filter(|folder| !folder.is_shared);
+    let of_others = is_confined && privileges::are_of_others(own.map(|folder| folder.path.as_path()))?;
     let mut state = leave(profile, mode, of_others)?;
     if mode == Mode::Off {
         return Ok(state);

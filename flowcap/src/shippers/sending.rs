@@ -135,7 +135,7 @@ impl ShipArgs {
             // The resolver of names asks by TCP where an answer is long.
             _ => (Role::Shipper, vec![to.port, 53]),
         };
-        let folder = Folder::new(spool_folder(&self.to, &self.server), false, true);
+        let folder = Folder::of_spool(spool_folder(&self.to, &self.server), false);
         let confinement = Confinement::of_role(role, vec![folder], self.user.as_deref(), self.sandbox)?;
         Ok(confinement.reaching(files, ports))
     }

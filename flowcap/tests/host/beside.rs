@@ -235,3 +235,36 @@ fn what_dies_beside_a_capture_is_started_again() {
     let accepted = |record: &&Value| record["network_event"]["type"] == "TcpConnectionAccept";
     assert!(events.iter().filter(accepted).any(|record| &record["process"]["pid"] == pid), "{events:#?}");
 }
+
+#[test]
+fn who_watches_and_hangs_costs_no_flow() {
+    let Some(machine) = Machine::start() else { return };
+    fs::write(machine.path("f.toml"), "interface = 'lo'\n[[output]]\nto = '-'\n[sockets]\n").expect("a file");
+    let flowcap = machine.capture(&["-C", "{}f.toml"]);
+    let (server, _) = machine.program("server", SERVER);
+    machine.go("talk");
+    machine.go("end");
+    assert_eq!(server.finish().status.code(), Some(0));
+    sleep(Duration::from_secs(1));
+    let watcher = workers(flowcap.id())["sockets"];
+    let signal = |name: &str| {
+        let kill = Command::new("kill").args([name, &watcher.to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+    };
+    signal("-STOP");
+    let finished = flowcap.stop("INT");
+    signal("-CONT");
+    assert_eq!(finished.status.code(), Some(70), "{}", finished.stderr);
+    assert!(finished.stderr.contains("the process that watches sockets does not end"), "{}", finished.stderr);
+    let flows = crate::records(&finished.stdout);
+    assert!(flows.iter().any(|record| record["dst_port"] == 80), "{}", finished.stdout);
+}
+
+#[test]
+fn a_duration_is_no_failure() {
+    let Some(machine) = Machine::start() else { return };
+    let configuration = "interface = 'lo'\nduration = '3s'\n[events]\nduration = '500ms'\n";
+    fs::write(machine.path("f.toml"), configuration).expect("a file");
+    let finished = machine.flowcap(&["-C", "{}f.toml", "-q"]);
+    assert_eq!((finished.status.code(), finished.stderr.as_str()), (Some(0), ""));
+}

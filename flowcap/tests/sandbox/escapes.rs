@@ -147,7 +147,7 @@ fn escapee() {
         role,
         user: user.map(|user| User::find(&user).expect("a user")),
         folders: match role {
-            Role::Shipper => [&out, &again].map(|path| Folder::new(path.clone(), false, true)).into(),
+            Role::Shipper => [&out, &again].map(|path| Folder::of_spool(path.clone(), false)).into(),
             Role::Lookups => Vec::new(),
             _ => [&out, &again].map(|path| Folder::new(path.clone(), role == Role::Capture, false)).into(),
         },

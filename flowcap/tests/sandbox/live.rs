@@ -180,3 +180,20 @@ for n in range(20000):
         time.sleep(0.01)
 print(20000)
 ";
+
+#[test]
+fn metrics_are_answered_from_inside() {
+    if !can_be_had() {
+        return;
+    }
+    let Some(cable) = Cable::lay() else { return };
+    let program =
+        cable.listen(&["-i", LINK, "--sandbox", "require", "--metrics", "127.0.0.1:9464", "-o", "/dev/null"]);
+    let ask = "import urllib.request as r\nprint(r.urlopen('http://127.0.0.1:9464/metrics').read().decode())";
+    let up = ["link", "set", "lo", "up"];
+    assert!(cable.start(&cable.far, "ip", &up).finish().status.success());
+    let answer = cable.start(&cable.far, "python3", &["-c", ask]).finish();
+    assert!(answer.stdout.contains("flowcap_packets_total "), "{} {}", answer.stdout, answer.stderr);
+    let finished = program.stop("INT");
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+}

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use super::builder::{Beside, NamedSink};
 use super::reader::{ReaderReport, wall_clock};
@@ -47,12 +48,18 @@ pub(super) struct Written {
 /// Records that come from beside the flows, and the sinks that they go to.
 struct HostRecords {
     news: Receiver<HostNews>,
-    wanted: Box<dyn Send>,
+    /// Until no more are.
+    wanted: Option<Box<dyn Send>>,
     sinks: Range<usize>,
     is_own: bool,
 }
 
 impl HostRecords {
+    /// Returns what comes until there is nobody to tell more; flows wait for it no longer than to a point in time.
+    fn rest(&self, end: Instant) -> impl Iterator<Item = HostNews> {
+        std::iter::from_fn(move || self.news.recv_timeout(end.saturating_duration_since(Instant::now())).ok())
+    }
+
     /// Returns what is there, as far as flows need not wait for it.
     fn ready(&self) -> impl Iterator<Item = HostNews> {
         self.news.try_iter().take(NEWS_PER_TURN)
@@ -75,7 +82,7 @@ struct Outputs {
 impl Writer {
     /// Writes until all shards have stopped, then ends the sinks.
     pub(super) fn run(mut self) -> Written {
-        let (mut outputs, besides) = Outputs::new(self.sinks, self.besides, self.stats, self.stop);
+        let (mut outputs, mut besides) = Outputs::new(self.sinks, self.besides, self.stats, self.stop);
         let mut clock = if self.is_live {
             Clock::OfDay(i64::MIN, Timestamp::MIN)
         } else {
@@ -131,10 +138,9 @@ impl Writer {
             }
         }
         self.progress.records.store(records, Ordering::Relaxed);
-        for mut beside in besides {
-            beside.wanted = Box::new(());
-            outputs.take(&beside, beside.news.iter());
-        }
+        besides.iter_mut().for_each(|beside| drop(beside.wanted.take()));
+        let end = Instant::now() + LAST_NEWS;
+        besides.iter().for_each(|beside| outputs.take(beside, beside.rest(end)));
         outputs.finish();
         stats.sinks = outputs.counts(true);
         stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
@@ -187,7 +193,7 @@ impl Outputs {
             let (is_own, first) = (!own.is_empty(), sinks.len());
             sinks.extend(own);
             let sinks = if is_own { first..sinks.len() } else { 0..of_flows };
-            HostRecords { news, wanted, sinks, is_own }
+            HostRecords { news, wanted: Some(wanted), sinks, is_own }
         });
         let besides = besides.collect();
         let counts = sinks.iter().map(|sink| SinkStats { to: sink.name.clone(), ..SinkStats::default() });
@@ -368,6 +374,9 @@ fn attribution_stats(
     }
     Some(stats)
 }
+
+/// How long the last records from beside the flows are waited for.
+const LAST_NEWS: Duration = Duration::from_secs(3);
 
 /// Records from beside the flows that are written before flows have their turn again.
 const NEWS_PER_TURN: usize = 16_384;

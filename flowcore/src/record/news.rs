@@ -23,6 +23,8 @@ pub enum Message<N> {
     },
     /// What it has found.
     News(N),
+    /// The last thing: there is no more to do.
+    Done,
     /// It has died, says who looks after it; another one is started in its place and begins anew.
     Died,
 }
