@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -185,6 +186,8 @@ fn what_dies_beside_a_capture_is_started_again() {
          [sockets]\ninterval = '200ms'\nchanges = true\n[events]\n[[events.output]]\nto = '{folder}/events.jsonl'\n"
     );
     fs::write(machine.path("flowcap.toml"), configuration).expect("a file");
+    // Outputs are looked for, and made again, as that user.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("permissions");
     let mut flowcap = machine.capture(&["-C", "{}flowcap.toml"]);
     sleep(Duration::from_secs(2));
     let (ear, _) = machine.program("ear", HEALTH);

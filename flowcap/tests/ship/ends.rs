@@ -98,37 +98,3 @@ fn a_spool_that_somebody_reads_is_waited_for() {
     assert_eq!(ran.err.matches("records wait until it has ended").count(), 1, "{}", ran.err);
     assert!(!ran.err.contains("started again"), "{}", ran.err);
 }
-
-#[test]
-fn a_user_finds_a_spool_of_its_own_made() {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-
-    let Some(stand) = Stand::live() else { return };
-    let server = Server::start([]);
-    fs::set_permissions(stand.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-    let to = format!("http://127.0.0.1:{}/", server.port);
-    fs::write(stand.path("f.toml"), format!("[[output]]\nto = '{to}'\nbatch = '100,50ms'\n")).unwrap();
-    // A folder of services that is not there yet, in one that is root's; and once more when it is.
-    let state = stand.path("state");
-    let mut next = 0;
-    for _ in 0..2 {
-        let before = next;
-        let mut check = stand.command("-C f.toml -i lo -q -Z nobody --check");
-        let checked = check.env("STATE_DIRECTORY", &state).output().unwrap();
-        assert!(checked.status.success(), "{checked:?}");
-        let mut flowcap = stand.listen_with("-C f.toml -q -Z nobody --sandbox require", |command| {
-            command.env("STATE_DIRECTORY", &state);
-        });
-        next = stand.send_for(next, Duration::from_millis(300), 1_000);
-        let mut arrived = Arrived::default();
-        flowcap.wait_until("they arrive", || {
-            arrived.take(&server);
-            arrived.lines.len() == (next - before) as usize
-        });
-        let ran = flowcap.stop();
-        assert_eq!(ran.code, Some(0), "{}", ran.err);
-    }
-    for folder in [state.clone(), state.join("spool")] {
-        assert_eq!(fs::metadata(&folder).unwrap().uid(), 65_534, "{}", folder.display());
-    }
-}

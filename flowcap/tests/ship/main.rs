@@ -22,6 +22,7 @@ mod restart;
 #[path = "../../../flowcore/tests/ship/server.rs"]
 mod server;
 mod soak;
+mod spools;
 #[allow(dead_code)]
 #[path = "../files/stand.rs"]
 mod stand;
