@@ -10,8 +10,6 @@ use crate::conf::is_server;
 use crate::plan::{Input, MeterPlan, Owners};
 use crate::run::say;
 use crate::sandbox::{self, Folder, Mode, Profile, Refusal, Role, User, enter};
-#[cfg(feature = "ship")]
-use crate::sandbox::{as_user, give_up, hand_over};
 use crate::shippers;
 
 /// The sandbox that a plan asks for.
@@ -115,7 +113,7 @@ impl Confinement {
     /// When that user cannot be had.
     #[cfg(feature = "ship")]
     pub(crate) fn as_user<T>(&self, work: impl FnOnce() -> T) -> Result<T, Error> {
-        let done = as_user(self.profile.user.as_ref(), work);
+        let done = sandbox::as_user(self.profile.user.as_ref(), work);
         done.map_err(|refusal| Error::Option(refusal.to_string()))
     }
 
@@ -125,7 +123,7 @@ impl Confinement {
     /// When it cannot be made, or is something else.
     #[cfg(feature = "ship")]
     pub(crate) fn hand_over(&self, folder: &Path) -> Result<(), Error> {
-        let done = hand_over(self.profile.user.as_ref(), folder);
+        let done = sandbox::hand_over(self.profile.user.as_ref(), folder);
         done.map_err(|source| Error::Output { name: folder.display().to_string(), source })
     }
 
@@ -133,9 +131,9 @@ impl Confinement {
     ///
     /// # Errors
     /// When the user cannot be changed, or capabilities stay.
-    #[cfg(feature = "ship")]
+    #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
     pub(crate) fn give_up(&self) -> Result<(), Refusal> {
-        give_up(&self.profile, self.mode).map(|_| ())
+        sandbox::give_up(&self.profile, self.mode).map(|_| ())
     }
 
     /// Enters, and says what holds.

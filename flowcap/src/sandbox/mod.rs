@@ -210,7 +210,7 @@ pub(crate) fn hand_over(_: Option<&User>, _: &Path) -> std::io::Result<()> {
 ///
 /// # Errors
 /// [`Refusal`] if the user cannot be changed or capabilities stay.
-#[cfg(all(target_os = "linux", feature = "ship"))]
+#[cfg(all(target_os = "linux", any(feature = "ship", all(feature = "host", feature = "live"))))]
 pub(crate) fn give_up(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
     let state = leave(profile, mode, false)?;
     privileges::pass_on(profile.role)?;

@@ -14,9 +14,8 @@ use rustix::process::{
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, capabilities, capability_is_in_bounding_set,
-    clear_ambient_capability_set, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
-    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
+    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::{Refusal, Role, User};
@@ -138,7 +137,10 @@ pub(super) fn keep_only(role: Role, writes_everywhere: bool) -> Result<Vec<Strin
 ///
 /// Without this they would get none where this is not root, and could not get them in another way, since running a program
 /// brings no new ones.
+#[cfg(any(feature = "ship", all(feature = "host", feature = "live")))]
 pub(super) fn pass_on(role: Role) -> Result<(), Refusal> {
+    use rustix::thread::configure_capability_in_ambient_set;
+
     let refuse = |error| failed("passing on capabilities", error);
     let held = capabilities(None).map_err(refuse)?;
     let passed = held.permitted & needed(role);
