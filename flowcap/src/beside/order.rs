@@ -1,6 +1,7 @@
 //! What the main process wants of those beside it.
 
 use std::io;
+#[cfg(feature = "ship")]
 use std::process::ChildStdin;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ pub(crate) enum Order {
 
 impl Order {
     /// Gives it to those who share a pipe: [`End`](Self::End) or [`Hurry`](Self::Hurry), once each.
+    #[cfg(feature = "ship")]
     pub(crate) fn give(self, to: &mut ChildStdin) {
         // Who has ended needs no order.
         _ = io::Write::write_all(to, if self == Order::End { b"." } else { b".." });
