@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::destination::{Destination, Scheme};
 use super::options::ShipOptions;
 use super::patience::Patience;
-use super::stream::Stream;
+use super::stream::{State, Stream};
 use super::syslog::Syslog;
 use super::{Batch, SendError, Sender, Sent};
 
@@ -36,6 +36,8 @@ struct Passed {
     bytes: Vec<u8>,
     /// When; none once the connection was lost that it went over.
     when: Option<Instant>,
+    /// Over how many connections it went that the server closed in order.
+    ended: u32,
 }
 
 impl LineSender {
@@ -53,40 +55,50 @@ impl LineSender {
 
     /// Leaves a connection that was closed. From then on nothing that went over it grows old.
     fn look_after_connection(&mut self) {
-        if self.stream.take_if(|stream| !stream.is_open()).is_some() {
-            self.recent.lose();
+        if self.stream.as_mut().is_some_and(|stream| !stream.is_open()) {
+            self.lose();
         }
     }
 
-    /// Returns a connection that was open a moment ago; on a new one, what was sent lately is sent again.
-    fn connection(&mut self) -> io::Result<(Stream, u64)> {
-        self.look_after_connection();
-        if let Some(stream) = self.stream.take() {
-            return Ok((stream, 0));
-        }
+    /// Leaves the connection, and notes what the server has had if it closed it in order.
+    fn lose(&mut self) {
+        let state = self.stream.as_mut().map(Stream::state);
+        let had = match (self.stream.take(), state) {
+            (Some(stream), Some(State::Closed)) => {
+                // What was on its way when it closed is refused a little later.
+                let has_refused = !self.patience.sleep(GOODBYE) || stream.came_too_late();
+                Some(if has_refused { ON_ITS_WAY } else { Duration::ZERO })
+            }
+            _ => None,
+        };
+        self.recent.lose(had);
+    }
+
+    /// Opens a connection, and sends again what was sent lately; returns how many bytes that was.
+    fn connect(&mut self) -> io::Result<u64> {
         let limit = Instant::now() + self.options.connect_timeout;
         let mut stream = Stream::open(&self.destination, &self.options, &self.patience, limit)?;
         stream.settle(SETTLE)?;
+        let stream = self.stream.insert(stream);
         let mut repeated = 0;
         for passed in &mut self.recent.sent {
             stream.write_all(&passed.bytes, self.options.silence_timeout)?;
             passed.when = Some(Instant::now());
             repeated += passed.bytes.len() as u64;
         }
-        Ok((stream, repeated))
+        Ok(repeated)
     }
 
     /// Sends bytes over a connection that is still open afterwards; returns how many were sent before them.
     fn pass(&mut self, bytes: &[u8]) -> io::Result<u64> {
-        let (mut stream, repeated) = self.connection()?;
+        self.look_after_connection();
+        let repeated = if self.stream.is_some() { 0 } else { self.connect()? };
+        let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
         stream.write_all(bytes, self.options.silence_timeout)?;
         match stream.is_open() {
-            true => self.stream = Some(stream),
-            false => {
-                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the server"));
-            }
+            true => Ok(repeated),
+            false => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the server")),
         }
-        Ok(repeated)
     }
 }
 
@@ -97,7 +109,7 @@ impl Sender for LineSender {
             None => batch.lines.clone(),
         };
         let repeated = self.pass(&bytes).map_err(|error| {
-            self.recent.lose();
+            self.lose();
             SendError::of_io(&error)
         })?;
         let sent = Sent { bytes: bytes.len() as u64 + repeated, refused: 0 };
@@ -107,7 +119,7 @@ impl Sender for LineSender {
 
     fn in_doubt(&mut self) -> Option<u64> {
         self.look_after_connection();
-        self.recent.forget_old();
+        self.recent.forget_done();
         self.recent.sent.front().map(|passed| passed.first_seq)
     }
 
@@ -118,7 +130,7 @@ impl Sender for LineSender {
         {
             self.recent = Recent::new(self.recent.time);
         }
-        self.recent.lose();
+        self.recent.lose(None);
     }
 }
 
@@ -128,24 +140,31 @@ impl Recent {
     }
 
     fn remember(&mut self, first_seq: u64, bytes: Vec<u8>) {
-        self.forget_old();
+        self.forget_done();
         self.bytes += bytes.len();
-        self.sent.push_back(Passed { first_seq, bytes, when: Some(Instant::now()) });
+        self.sent.push_back(Passed { first_seq, bytes, when: Some(Instant::now()), ended: 0 });
         // The batch just sent is kept whatever its size.
         while self.bytes > MOST_RECENT && self.sent.len() > 1 {
             self.forget_first();
         }
     }
 
-    /// Notes that the connection is lost: what went over it has to go over another one, however late that comes.
-    fn lose(&mut self) {
-        self.sent.iter_mut().for_each(|passed| passed.when = None);
+    /// Notes that the connection is lost: what went over it has to go over another one, however late that comes. One
+    /// that the server closed in order has `had` what was sent so long before.
+    fn lose(&mut self, had: Option<Duration>) {
+        for passed in &mut self.sent {
+            if let (Some(when), Some(had)) = (passed.when.take(), had)
+                && when.elapsed() >= had
+            {
+                passed.ended += 1;
+            }
+        }
     }
 
-    fn forget_old(&mut self) {
+    fn forget_done(&mut self) {
         let time = self.time;
         let is_old = |passed: &Passed| passed.when.is_some_and(|when| when.elapsed() > time);
-        while self.sent.front().is_some_and(is_old) {
+        while self.sent.front().is_some_and(|passed| passed.ended >= ENOUGH || is_old(passed)) {
             self.forget_first();
         }
     }
@@ -159,11 +178,16 @@ impl Recent {
 
 /// How long a new connection is watched before it is used.
 const SETTLE: Duration = Duration::from_millis(200);
-/// How long the end waits for the server to close too.
+/// How long the end waits for the server to close too, or to refuse what came after it had closed.
 const GOODBYE: Duration = Duration::from_millis(300);
 /// What was sent within this time before a connection is lost is sent again over the next: more than the kernel needs
 /// to notice a peer that is gone.
 const RECENTLY: Duration = Duration::from_secs(60);
+/// So many connections closed in order are enough: a server with nothing to read may close every one of them before
+/// that time. One is not, since what it had read may have been lost with it.
+const ENOUGH: u32 = 2;
+/// What was sent so shortly before a connection was closed may not have arrived.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// Up to so many bytes of it: about what kernels hold for a connection.
 const MOST_RECENT: usize = 4 << 20;
 
@@ -221,6 +245,39 @@ mod tests {
         sender.finish();
         let lines = io::read_to_string(stream).unwrap();
         assert_eq!(lines, (0..5).map(|seq| format!("{{\"seq\":{seq}}}\n")).collect::<String>());
+    }
+
+    #[test]
+    fn a_server_that_closes_every_connection_in_order_gets_each_record_twice() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = sender(listener.local_addr().unwrap(), RECENTLY);
+        for seq in 0..5 {
+            sender.send(&batch(seq)).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let sent: String =
+                (seq.saturating_sub(1)..=seq).map(|seq| format!("{{\"seq\":{seq}}}\n")).collect();
+            let mut lines = vec![0; sent.len()];
+            io::Read::read_exact(&mut stream, &mut lines).unwrap();
+            assert_eq!(String::from_utf8(lines).unwrap(), sent);
+            drop(stream);
+            until_lost(&mut sender);
+            // The one before has gone over two connections.
+            assert_eq!(sender.in_doubt(), Some(seq));
+        }
+    }
+
+    #[test]
+    fn what_was_on_its_way_when_a_connection_was_closed_does_not_count_as_had() {
+        let mut recent = Recent::new(RECENTLY);
+        recent.remember(0, vec![0]);
+        for (had, ended) in [(Some(ON_ITS_WAY), 0), (None, 0), (Some(Duration::ZERO), 1)] {
+            recent.sent[0].when = Some(Instant::now());
+            recent.lose(had);
+            assert_eq!((recent.sent[0].ended, recent.sent[0].when), (ended, None));
+        }
+        // It has not gone over another one since.
+        recent.lose(Some(Duration::ZERO));
+        assert_eq!(recent.sent[0].ended, 1);
     }
 
     #[test]

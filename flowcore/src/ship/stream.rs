@@ -25,6 +25,18 @@ pub(super) struct Stream {
 struct Wire {
     socket: Socket,
     moved: u64,
+    /// Whether it failed otherwise than by an end: the system says so only once, to a read or to a write.
+    failed: bool,
+}
+
+/// How a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    Open,
+    /// The other side has closed it, and had read all that had come by then: with something unread, it is reset.
+    Closed,
+    /// It was reset, or nobody knows.
+    Lost,
 }
 
 enum Socket {
@@ -69,7 +81,11 @@ impl Stream {
     }
 
     fn over(socket: Socket, tls: Option<ClientConnection>, patience: &Patience) -> Stream {
-        Stream { wire: Wire { socket, moved: 0 }, tls: tls.map(Box::new), patience: patience.clone() }
+        Stream {
+            wire: Wire { socket, moved: 0, failed: false },
+            tls: tls.map(Box::new),
+            patience: patience.clone(),
+        }
     }
 
     /// Reads what comes, at least one byte; 0 is the end.
@@ -106,25 +122,39 @@ impl Stream {
 
     /// Tells whether the other side has neither closed nor reset the connection; what it says is read and dropped.
     pub(super) fn is_open(&mut self) -> bool {
+        self.state() == State::Open
+    }
+
+    /// Tells how the connection stands; what the other side says is read and dropped.
+    pub(super) fn state(&mut self) -> State {
         let mut buffer = [0; 4096];
         if self.wire.socket.set_nonblocking(true).is_err() {
-            return false;
+            return State::Lost;
         }
-        let mut open = true;
+        let mut state = State::Open;
         // One that talks without end is left after a while, so that it gets its records.
         for _ in 0..64 {
             let read = match &mut self.tls {
                 Some(tls) => read_tls(tls, &mut self.wire, &mut buffer),
                 None => self.wire.read(&mut buffer),
             };
-            match read {
-                Ok(0) => open = false,
+            state = match read {
+                Ok(0) => State::Closed,
                 Ok(_) => continue,
-                Err(error) => open = error.kind() == io::ErrorKind::WouldBlock,
-            }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => State::Open,
+                // Many close without a goodbye of TLS.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => State::Closed,
+                Err(_) => State::Lost,
+            };
             break;
         }
-        self.wire.socket.set_nonblocking(false).is_ok() && open
+        let is_known = self.wire.socket.set_nonblocking(false).is_ok() && !self.wire.failed;
+        if is_known { state } else { State::Lost }
+    }
+
+    /// Tells whether something came to the other side after it had closed the connection.
+    pub(super) fn came_too_late(&self) -> bool {
+        !matches!(self.wire.socket.take_error(), Ok(None))
     }
 
     /// Waits whether the other side closes or refuses right after the beginning, as one does that wants another
@@ -237,14 +267,25 @@ impl fmt::Debug for Stream {
     }
 }
 
+impl Wire {
+    /// Notes what became of a read or a write.
+    fn note(&mut self, outcome: io::Result<usize>) -> io::Result<usize> {
+        match &outcome {
+            Ok(bytes) => self.moved += *bytes as u64,
+            // A broken pipe is one that the other side had closed before.
+            Err(error) => self.failed |= !is_slice(error) && error.kind() != io::ErrorKind::BrokenPipe,
+        }
+        outcome
+    }
+}
+
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = match &mut self.socket {
             Socket::Tcp(stream) => stream.read(buffer),
             Socket::Unix(stream) => stream.read(buffer),
         };
-        self.moved += read.as_ref().map_or(0, |read| *read as u64);
-        read
+        self.note(read)
     }
 }
 
@@ -254,8 +295,7 @@ impl Write for Wire {
             Socket::Tcp(stream) => stream.write(bytes),
             Socket::Unix(stream) => stream.write(bytes),
         };
-        self.moved += written.as_ref().map_or(0, |written| *written as u64);
-        written
+        self.note(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -279,6 +319,13 @@ impl Socket {
         match self {
             Socket::Tcp(stream) => stream.set_nonblocking(nonblocking),
             Socket::Unix(stream) => stream.set_nonblocking(nonblocking),
+        }
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Socket::Tcp(stream) => stream.take_error(),
+            Socket::Unix(stream) => stream.take_error(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::packer::Compression;
 use super::place::{Known, folders, is_at, sync};
-use super::sync::Syncer;
+use super::sync::{Syncer, not_synced};
 use super::template::Template;
 use super::tidy::{Job, Tidy, nanos};
 use super::{FileOptions, SyncPolicy};
@@ -35,6 +35,8 @@ pub(super) struct Files {
     tidy: Option<Tidy>,
     tidied: Option<Timestamp>,
     syncer: Option<Syncer>,
+    /// What the disk said of a file that it did not take before it was closed.
+    unsynced: Option<String>,
 }
 
 /// The file that is written.
@@ -84,6 +86,7 @@ impl Files {
             closed: Vec::new(),
             tidied: None,
             syncer: every.map(Syncer::new),
+            unsynced: None,
         };
         let outcome = match files.needs_time() && files.now.is_none() {
             true => fs::read_dir(files.template.base()).map(drop),
@@ -289,9 +292,10 @@ impl Files {
         closed.and(tidied).and(finished)
     }
 
-    /// Returns what hinders the work on closed files.
+    /// Returns what hinders the work on closed files, or what a disk did not take.
     pub(super) fn problem(&self) -> Option<String> {
-        self.tidy.as_ref()?.problem()
+        let unsynced = || self.unsynced.clone().or_else(|| self.syncer.as_ref()?.problem());
+        self.tidy.as_ref().and_then(Tidy::problem).or_else(unsynced)
     }
 
     fn size(&self) -> Option<u64> {
@@ -344,7 +348,8 @@ impl Files {
         let mut path = current.path.clone();
         if self.template.compression() != Compression::None {
             if self.options.live && self.options.sync != SyncPolicy::Off {
-                _ = current.file.sync_data();
+                let failed = current.file.sync_data().err();
+                self.unsynced = failed.as_ref().map(not_synced).or(self.unsynced.take());
             }
             if self.options.live && current.bytes == 0 {
                 // Without a frame it is no compressed file.

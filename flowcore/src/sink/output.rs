@@ -149,7 +149,7 @@ impl Output {
             Destination::Stream(..) => {}
             Destination::Files(files) => files.sync(),
             Destination::Spool(spool) => match spool.flush() {
-                // It goes on waiting there.
+                // It goes on waiting there; what a disk has not taken is told as its problem.
                 Err(_) if self.patient => {}
                 flushed => flushed.map_err(|source| error(&self.name, source))?,
             },
@@ -186,6 +186,7 @@ impl Output {
             let spooled = spool.counts();
             (counts.spooled, counts.written) = (spooled.written, Some(0));
             counts.spool_lost = spooled.full_records;
+            counts.problem = spool.problem();
             self.sending.add_to(&mut counts);
         }
         if let (Some(reason), Some((_, kept))) = (self.failing, self.kept) {

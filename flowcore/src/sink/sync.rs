@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::sync::Arc;
+use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::place::sync;
@@ -16,12 +17,23 @@ pub(super) struct Syncer {
     written: VecDeque<Arc<File>>,
     /// The thread ends when this does.
     files: Option<SyncSender<Arc<File>>>,
+    failure: Failure,
 }
+
+/// What the disk said when it last did not take something.
+#[derive(Clone, Default)]
+struct Failure(Arc<Mutex<Option<String>>>);
 
 impl Syncer {
     /// Makes one; its thread starts when there is something to do.
     pub(super) fn new(every: Duration) -> Self {
-        Syncer { every, last: Instant::now(), written: VecDeque::new(), files: None }
+        Syncer {
+            every,
+            last: Instant::now(),
+            written: VecDeque::new(),
+            files: None,
+            failure: Failure::default(),
+        }
     }
 
     /// Notes that a file was written to.
@@ -45,7 +57,13 @@ impl Syncer {
 
     /// Waits until the disk has what was not sent yet.
     pub(super) fn finish(&mut self) {
-        self.written.drain(..).for_each(|file| _ = sync(&file));
+        let failure = &self.failure;
+        self.written.drain(..).for_each(|file| failure.note(sync(&file)));
+    }
+
+    /// Returns what the disk said when it last did not take something: it may be gone, whatever is taken later.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.failure.get()
     }
 
     /// Returns what was written to and not sent since.
@@ -59,8 +77,9 @@ impl Syncer {
             let (sender, files) = sync_channel::<Arc<File>>(WAITING);
             let thread = std::thread::Builder::new().name("sync".into());
             // Without a thread the system writes when it likes; the next call tries again.
-            self.files =
-                thread.spawn(move || files.iter().for_each(|file| _ = sync(&file))).ok().map(|_| sender);
+            let failure = self.failure.clone();
+            let work = move || files.iter().for_each(|file| failure.note(sync(&file)));
+            self.files = thread.spawn(work).ok().map(|_| sender);
         }
         while let (Some(files), Some(file)) = (&self.files, self.written.front())
             && files.try_send(file.clone()).is_ok()
@@ -69,6 +88,23 @@ impl Syncer {
             self.last = Instant::now();
         }
     }
+}
+
+impl Failure {
+    fn note(&self, outcome: io::Result<()>) {
+        if let Err(failed) = outcome {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(not_synced(&failed));
+        }
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Tells of what a disk did not take.
+pub(super) fn not_synced(why: &io::Error) -> String {
+    format!("the disk may not have all that was written: {why}")
 }
 
 /// Files that wait for a slow disk; where it has no room for more, they are sent later.
@@ -99,6 +135,33 @@ mod tests {
         }
         syncer.tick();
         assert!(syncer.written.is_empty());
+    }
+
+    #[test]
+    fn what_a_disk_does_not_take_is_told() {
+        // No disk stands behind it.
+        let null = Arc::new(File::options().write(true).open("/dev/null").unwrap());
+        assert!(sync(&null).is_err());
+        let mut syncer = Syncer::new(Duration::ZERO);
+        let good = Arc::new(tempfile::tempfile().unwrap());
+        syncer.note(&good);
+        syncer.finish();
+        assert_eq!(syncer.problem(), None);
+        syncer.note(&null);
+        syncer.tick();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while syncer.problem().is_none() {
+            assert!(Instant::now() < deadline, "it is not told");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Another success does not bring back what is gone.
+        syncer.note(&good);
+        syncer.finish();
+        assert!(syncer.problem().unwrap().starts_with("the disk may not have"));
+        let mut at_the_end = Syncer::new(Duration::from_secs(3_600));
+        at_the_end.note(&null);
+        at_the_end.finish();
+        assert!(at_the_end.problem().is_some());
     }
 
     #[test]

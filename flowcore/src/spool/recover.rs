@@ -27,7 +27,7 @@ pub(super) struct Found {
 pub(super) fn recover(folder: &Path, boot: u128) -> io::Result<Found> {
     make_folder(folder)?;
     let (mut head, was_head) = Slots::<2>::lock(&folder.join(HEAD), "writing")?;
-    let (mark, was_mark) = Slots::<4>::open(&folder.join(MARK))?;
+    let (mut mark, was_mark) = Slots::<4>::open(&folder.join(MARK))?;
     let mut segments = segment::list(folder)?;
     put_in_order(folder, &mut segments)?;
     let tail = cut_tail(folder, &mut segments)?;
@@ -53,12 +53,15 @@ pub(super) fn recover(folder: &Path, boot: u128) -> io::Result<Found> {
         head.sync()?;
         segment::sync_folder(folder)?;
     }
+    let state = Mark { written: next_seq, deleted: was_mark.deleted.min(next_seq), boot };
+    // A kill before the first record of this run leaves no doubt about the numbers that it had reserved.
+    mark.write(state.to_numbers())?;
     let last_whole = [tail.whole, done].into_iter().flatten().max();
     Ok(Found {
         head,
         mark,
         cursor,
-        state: Mark { written: next_seq, deleted: was_mark.deleted.min(next_seq), boot },
+        state,
         segments,
         instance,
         next_seq,

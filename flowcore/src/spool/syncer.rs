@@ -10,6 +10,8 @@ pub(super) struct Syncer {
     is_aside: bool,
     thread: Option<(SyncSender<Job>, JoinHandle<()>)>,
     failure: Arc<Mutex<Option<io::Error>>>,
+    /// What the last job that failed said.
+    problem: Option<String>,
 }
 
 type Job = Box<dyn FnOnce() -> io::Result<()> + Send>;
@@ -17,7 +19,7 @@ type Job = Box<dyn FnOnce() -> io::Result<()> + Send>;
 impl Syncer {
     /// Makes one whose caller waits for each job, or that has a thread, from the first job on.
     pub(super) fn new(is_aside: bool) -> Self {
-        Syncer { is_aside, thread: None, failure: Arc::default() }
+        Syncer { is_aside, thread: None, failure: Arc::default(), problem: None }
     }
 
     /// Tells whether jobs are done later.
@@ -31,7 +33,7 @@ impl Syncer {
     /// Those of a job that is done at once; of the others [`Syncer::failure`] tells.
     pub(super) fn ask(&mut self, job: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<bool> {
         if !self.is_aside {
-            return job().map(|()| true);
+            return job().map(|()| true).inspect_err(|failed| self.problem = Some(failed.to_string()));
         }
         let (jobs, _) = match self.thread.take() {
             Some(running) => self.thread.insert(running),
@@ -49,7 +51,13 @@ impl Syncer {
 
     /// Returns what a job failed with that was done aside, once.
     pub(super) fn failure(&mut self) -> io::Result<()> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+        let failed = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failed.map_or(Ok(()), Err).inspect_err(|failed: &io::Error| self.problem = Some(failed.to_string()))
+    }
+
+    /// Returns what the last job failed with of which anybody was told.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// Waits until all is done, and has everybody wait from now on.

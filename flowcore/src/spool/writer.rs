@@ -242,6 +242,13 @@ impl Spool {
         }
     }
 
+    /// Returns what the disk said when it last did not take what was written: it may be gone after a loss of power, whatever
+    /// is taken later.
+    pub fn problem(&self) -> Option<String> {
+        let said = self.store.syncer.problem()?;
+        Some(format!("the disk may not have all that was written: {said}"))
+    }
+
     fn write_all(&mut self) -> io::Result<()> {
         while self.waiting.first().is_some() {
             self.write_portion()?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -109,6 +110,46 @@ fn what_a_closed_connection_may_have_swallowed_is_sent_again() {
         // Counted once each, however often it was sent.
         assert_eq!(counts.records, 300, "{counts:?}");
         assert!(arrived.lock().unwrap().values().any(|times| *times > 1));
+    }
+}
+
+#[test]
+fn a_server_that_closes_idle_connections_is_not_sent_everything_again() {
+    let authority = Authority::new();
+    let config = authority.server(&authority.certificate("localhost"), false);
+    for tls in [None, Some(config)] {
+        let (listener, to) = listen(tls.is_some());
+        let arrived = Arrived::default();
+        let (shared, closed) = (Arc::clone(&arrived), Arc::new(AtomicUsize::new(0)));
+        let closes = Arc::clone(&closed);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                stream.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
+                match &tls {
+                    Some(config) => {
+                        let session = ServerConnection::new(Arc::clone(config)).unwrap();
+                        read_lines(StreamOwned::new(session, stream), &shared, usize::MAX);
+                    }
+                    None => read_lines(stream, &shared, usize::MAX),
+                }
+                closes.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let memory = Memory::default();
+        let options = ShipOptions { ca_file: Some(authority.file()), ..quick() };
+        let running = Running::start(&to, &options, &memory);
+        for first in (0..80).step_by(10) {
+            memory.add(first, 10);
+            running.until("taken", |counts| counts.records == first + 10);
+            let before = closed.load(Ordering::SeqCst);
+            soon(|| closed.load(Ordering::SeqCst) > before);
+        }
+        soon(|| all_of(&arrived, 80));
+        // All but those that went over one connection only are done.
+        soon(|| memory.len() <= 10);
+        let arrived = arrived.lock().unwrap();
+        assert!(arrived.values().all(|times| *times <= 4), "{arrived:?}");
     }
 }
 

@@ -141,3 +141,34 @@ fn each_cut_of_the_last_segment_leaves_a_spool() {
         assert_eq!(outs[kept as usize..], [gap("restart", kept, 29), Out::Record { seq: 30, id: 1_000 }]);
     }
 }
+
+/// Copies the files of a spool as they are: what a kill leaves.
+fn killed(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(from).unwrap().map(|file| file.unwrap()) {
+        fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
+    }
+    to
+}
+
+#[test]
+fn a_kill_before_the_first_record_leaves_no_gap() {
+    let live = SpoolOptions { live: true, sync: SyncPolicy::Every(Duration::ZERO), ..options(1 << 20) };
+    let folder = tempfile::tempdir().unwrap();
+    // A new spool, then one from the run of the machine before.
+    let mut folders = vec![folder];
+    for (run, boot) in [(0, 1), (1, 2)] {
+        for _ in 0..3 {
+            let mut spool = Spool::open_in(folders[folders.len() - 1].path(), live, boot).unwrap();
+            // The numbers are reserved.
+            spool.settle().unwrap();
+            folders.push(killed(folders[folders.len() - 1].path()));
+        }
+        let mut spool = Spool::open_in(folders[folders.len() - 1].path(), live, boot).unwrap();
+        spool.append(&records(run * 10..run * 10 + 10, 10)).unwrap();
+        spool.finish().unwrap();
+    }
+    let mut backlog = Backlog::open(folders[folders.len() - 1].path()).unwrap();
+    let expected: Vec<_> = (0..20).map(|n| Out::Record { seq: n, id: n }).collect();
+    assert_eq!(drain(&mut backlog), expected);
+}

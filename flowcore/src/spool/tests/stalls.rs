@@ -78,6 +78,7 @@ fn a_run_without_records_passes_no_numbers_over() {
     for boot in 1..4 {
         let spool = Spool::open_in(folder.path(), live(1 << 20), boot).unwrap();
         assert_eq!(spool.counts().next_seq, 0);
+        assert_eq!(spool.problem(), None);
     }
 }
 
@@ -96,5 +97,8 @@ fn what_a_disk_refuses_is_said_by_the_next_flush() {
     };
     assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
     spool.flush().unwrap();
+    // The error comes once; that it was one stays known.
+    assert!(spool.problem().unwrap().ends_with(&refused.to_string()));
     spool.finish().unwrap();
+    assert!(spool.problem().is_some());
 }
