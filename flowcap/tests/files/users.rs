@@ -33,6 +33,22 @@ fn the_user_goes_on_with_what_root_has_opened() {
 }
 
 #[test]
+fn a_file_is_written_in_a_folder_that_is_closed_to_the_user() {
+    let Some(stand) = Stand::live() else { return };
+    fs::create_dir(stand.path("closed")).unwrap();
+    fs::set_permissions(stand.path("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    let flowcap = stand.listen("-o closed/f.jsonl -Z nobody --sandbox require -q");
+    let end = stand.send_for(0, Duration::from_secs(3), 1_000);
+    std::thread::sleep(Duration::from_secs(1));
+    let ran = flowcap.stop();
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert_eq!(
+        numbers(&fs::read_to_string(stand.path("closed/f.jsonl")).unwrap()),
+        (0..end).collect::<Vec<_>>()
+    );
+}
+
+#[test]
 fn a_file_that_the_user_may_not_touch_hinders_no_other() {
     let Some(stand) = Stand::live() else { return };
     let (nobody, nobodys_group) = folder_of_nobody(&stand);

@@ -307,7 +307,7 @@ pub struct SinkStats {
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// What hinders the work on closed files at present.
+    /// What hinders more than single records: work on closed files, or a disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

@@ -171,7 +171,8 @@ pub struct SinkCounts {
     pub failed: u64,
     /// Records that had no room, by reason: `disk_full`, `unwritable`.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// What hinders the work on closed files at present: one that cannot be compressed, finished or deleted, and why.
+    /// What hinders more than single records: a closed file that cannot be compressed, finished or deleted, or a disk that
+    /// did not take what was written, and why.
     pub problem: Option<String>,
 }
 

@@ -195,10 +195,11 @@ pub(super) fn highest(template: &Template, time: Timestamp) -> io::Result<Option
     Ok(taken.max_by_key(|&(number, is_plain)| (number, !is_plain)))
 }
 
-/// Tells whether an open file is the one at a path.
+/// Tells whether an open file is the one at a path; where one may not look, as long as it has a name at all.
 pub(super) fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        (Ok(open), Err(closed)) if closed.kind() == io::ErrorKind::PermissionDenied => open.nlink() > 0,
         _ => false,
     }
 }
