@@ -266,8 +266,8 @@ fn is_handed_over(spool: &Path) -> bool {
 
 /// Returns as much of a path as is there.
 fn there(path: &Path) -> &Path {
-    let there = path.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
-    there.unwrap_or(Path::new(""))
+    let there = path.ancestors().find(|path| path.exists());
+    there.unwrap_or(Path::new("."))
 }
 
 fn may(path: &Path, access: Access) -> Result<Option<String>, Failure> {
