@@ -5,17 +5,18 @@
 //! standard input; what they say goes through another one, as [`Message`]s.
 
 mod keeper;
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+mod looking;
 mod order;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::process::{Child, ChildStdout, Command, ExitCode};
+use std::process::{ChildStdout, Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
+use clap::Args;
 use flowcore::Error;
 use flowcore::meter::{Aides, Stop};
 use flowcore::record::Message;
@@ -26,9 +27,24 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use crate::confine::Confinement;
 use crate::log;
 use crate::run::{exit, say, unreadable};
+use crate::sandbox::Mode;
 
 use keeper::keep;
+#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
+pub(crate) use looking::{ended, start, when_ended};
 pub(crate) use order::Order;
+
+/// What all of them are started with.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Station {
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    #[arg(long, value_enum)]
+    pub(crate) sandbox: Mode,
+    /// Do the work, in place of seeing to it that another process does.
+    #[arg(long)]
+    pub(crate) attempt: Option<u64>,
+}
 
 /// Begins the line that starts this program anew as a hidden subcommand, confined as the main process is.
 pub(crate) fn command(name: &str, confinement: &Confinement) -> io::Result<Command> {
@@ -36,24 +52,6 @@ pub(crate) fn command(name: &str, confinement: &Confinement) -> io::Result<Comma
     command.args([name, "--sandbox", confinement.mode().word()]);
     confinement.user().iter().for_each(|user| _ = command.arg(format!("--user={user}")));
     Ok(command)
-}
-
-/// Waits until a process says that it has started, or why it has not.
-#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-pub(crate) fn started(from: &mut impl BufRead, process: &str) -> Result<(), Error> {
-    let failed = unreadable(process);
-    loop {
-        match read_news::<Message<()>>(from) {
-            Ok(Some(Message::Ready)) => return Ok(()),
-            Ok(Some(Message::Failed { what, hint: Some(hint) })) => {
-                return Err(Error::Permission { what, hint });
-            }
-            Ok(Some(Message::Failed { what, .. })) => return Err(failed(io::Error::other(what))),
-            Err(error) if is_cut(&error) => {}
-            Err(error) => return Err(failed(error)),
-            Ok(_) => return Err(failed(io::Error::other("it has ended"))),
-        }
-    }
 }
 
 /// Tells the main process of a failure; false where it does not hear it.
@@ -104,17 +102,6 @@ pub(crate) fn leave_signals() -> Result<(), Error> {
             .map_err(unreadable("signals"))?;
     }
     Ok(())
-}
-
-/// Does something once the main process wants no more.
-#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-pub(crate) fn when_ended(then: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-    let wait = move || {
-        Order::after(Order::GoOn, None);
-        then();
-    };
-    let waits = thread::Builder::new().name("parent".into()).spawn(wait);
-    waits.map(|_| ()).map_err(unreadable("a thread"))
 }
 
 /// What is heard of a process.
@@ -171,31 +158,10 @@ impl Listener {
     }
 }
 
-/// Waits for the end of a process that may go, and of the thread that listens to it; not for ever.
-#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-pub(crate) fn ended(child: &mut Child, thread: Option<JoinHandle<()>>, who: &str) -> Result<(), Error> {
-    let end = Instant::now() + LAST_WORDS;
-    loop {
-        let status = child.try_wait().map_err(unreadable(who))?;
-        if let Some(status) = status.filter(|_| thread.as_ref().is_none_or(JoinHandle::is_finished)) {
-            let broke = thread.is_some_and(|thread| thread.join().is_err());
-            let is_well = status.success() && !broke;
-            return if is_well { Ok(()) } else { Err(Error::Internal(format!("{who}: {status}"))) };
-        }
-        if Instant::now() > end {
-            return Err(Error::Internal(format!("{who} does not end")));
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// Tells whether a line was no whole message.
 fn is_cut(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }
 
-/// How long a process may take to end.
-#[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
-const LAST_WORDS: Duration = Duration::from_secs(5);
 /// No message is longer, in bytes.
 const LONGEST: u64 = 16 << 20;

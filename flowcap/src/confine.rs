@@ -136,6 +136,15 @@ impl Confinement {
         sandbox::give_up(&self.profile, self.mode).map(|_| ())
     }
 
+    /// Enters, in a process beside the main one, to which a refusal is one error among others.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
+    pub(crate) fn enter_told(&self) -> Result<(), Error> {
+        self.enter().map_err(|refusal| Error::Option(refusal.to_string()))
+    }
+
     /// Enters, and says what holds.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ pub(crate) fn ask(
 mod apart {
     use std::fs::File;
     use std::io::{self, BufReader, ErrorKind};
-    use std::process::{Child, ChildStdout, ExitCode, Stdio};
+    use std::process::{Child, ChildStdout, Command, ExitCode};
     use std::sync::mpsc::{RecvTimeoutError, channel};
     use std::sync::{Arc, Mutex, PoisonError};
     use std::thread::{self, JoinHandle};
@@ -80,10 +80,9 @@ mod apart {
     use flowcore::time::Timestamp;
 
     use super::*;
-    use crate::beside::{self, Heard, Listener};
+    use crate::beside::{self, Heard, Listener, Station};
     use crate::owners::{Recording, SOCKETS, index_writer, own_addresses};
     use crate::run::{say, unreadable};
-    use crate::sandbox::{Mode, Role};
 
     /// Looks sockets up for another process; no subcommand for people.
     #[derive(Args, Clone, Debug)]
@@ -93,13 +92,8 @@ mod apart {
         /// Seconds that a flow may be silent.
         #[arg(long)]
         keep: u64,
-        #[arg(long)]
-        user: Option<String>,
-        #[arg(long, value_enum)]
-        sandbox: Mode,
-        /// Look up, in place of seeing to it that another process does.
-        #[arg(long)]
-        attempt: Option<u64>,
+        #[command(flatten)]
+        station: Station,
     }
 
     /// The process, and what takes in what it finds.
@@ -135,12 +129,8 @@ mod apart {
         let recording = recording.map(|lines| Recording::new(lines, say));
         recording.iter().for_each(|recording| recording.of(&mut writer));
         let addresses = LocalAddresses::new(own_addresses().map_err(unreadable(SOCKETS))?);
-        let mut child = spawn(interfaces, keep, confinement).map_err(unreadable(PROCESS))?;
-        let Some(from) = child.stdout.take() else {
-            return Err(Error::Internal("a process without output".into()));
-        };
-        let mut from = BufReader::new(from);
-        beside::started(&mut from, PROCESS)?;
+        let command = line(interfaces, keep, confinement).map_err(unreadable(PROCESS))?;
+        let (child, from) = beside::start(command, PROCESS)?;
         let requests = Requests::elsewhere(writer.index());
         let attribution = Attribution::live(writer.index(), addresses.clone());
         let none = Counted::default();
@@ -151,12 +141,12 @@ mod apart {
         Ok((Asking::Beside(Box::new(beside)), attribution, requests))
     }
 
-    /// Starts this program anew, with pipes to it and from it.
-    fn spawn(interfaces: &[String], keep: Duration, confinement: &Confinement) -> io::Result<Child> {
+    /// Returns what starts this program anew.
+    fn line(interfaces: &[String], keep: Duration, confinement: &Confinement) -> io::Result<Command> {
         let mut command = beside::command("lookups", confinement)?;
         command.args(["--keep", &keep.as_secs().saturating_add(1).to_string()]);
         interfaces.iter().for_each(|interface| _ = command.arg(format!("--interface={interface}")));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+        Ok(command)
     }
 
     impl Beside {
@@ -203,24 +193,19 @@ mod apart {
 
     /// Looks sockets up, or sees to it that this is done, until the main process wants no more.
     pub(crate) fn serve(args: &LookupsArgs) -> ExitCode {
-        beside::serve(PROCESS, args.attempt, args.confinement(), |inside, has_started| {
+        beside::serve(PROCESS, args.station.attempt, args.station.looking(), |inside, has_started| {
             args.look_up(&inside, has_started)
         })
     }
 
     impl LookupsArgs {
-        fn confinement(&self) -> Result<Confinement, Error> {
-            Confinement::of_role(Role::Lookups, Vec::new(), self.user.as_deref(), self.sandbox)
-        }
-
         fn look_up(&self, confinement: &Confinement, has_started: &mut bool) -> Result<(), Error> {
             beside::leave_signals()?;
             let news = News(Arc::new(Mutex::new(beside::to_parent()?)));
             let told = news.clone();
             let prepare = move |writer: &mut IndexWriter| writer.on_news(move |news| told.tell(&news));
             let enter = || {
-                let refused = |refusal| Error::Option(format!("{refusal}"));
-                confinement.enter().map_err(refused)?;
+                confinement.enter_told()?;
                 *has_started = true;
                 news.say(&Message::Ready);
                 Ok(())

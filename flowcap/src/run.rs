@@ -73,12 +73,15 @@ pub(crate) fn meter(plan: MeterPlan, misuse: u8) -> ExitCode {
                 say(&format!("flowcap: {refusal}"));
                 return exit::NO_PERMISSION.into();
             }
+            let no_thread = |error: io::Error| {
+                say(&format!("flowcap: cannot start a thread: {error}"));
+                exit::INTERNAL.into()
+            };
             let (stop, signalled) = (Stop::new(), Stop::new());
             let asking = owners.as_mut().map_or(Ok(()), |asking| asking.start(&aides));
             let watching = asking.and_then(|()| watchers.start(&aides));
             if let Err(error) = watching.and_then(|()| shippers.start(&aides)) {
-                say(&format!("flowcap: cannot start a thread: {error}"));
-                return exit::INTERNAL.into();
+                return no_thread(error);
             }
             let stops = [stop.clone(), signalled.clone()];
             let asked = Asked { stops, reopen, watched: watched.clone() };
@@ -87,10 +90,7 @@ pub(crate) fn meter(plan: MeterPlan, misuse: u8) -> ExitCode {
             }
             let looked_after = match Service::start(service, &watched, &aides) {
                 Ok(service) => service,
-                Err(error) => {
-                    say(&format!("flowcap: cannot start a thread: {error}"));
-                    return exit::INTERNAL.into();
-                }
+                Err(error) => return no_thread(error),
             };
             let bar = bar_wanted.then(|| Bar::show(meter.progress(), total_bytes));
             let mut summary = meter.run(source, &stop);

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::BufReader;
-use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, ExitCode};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -14,26 +14,20 @@ use flowcore::Error;
 use flowcore::meter::{Aides, Beside, Stop};
 use flowcore::record::{HostNews, Message};
 
-use crate::beside::{self, Heard, Listener};
+use crate::beside::{self, Heard, Listener, Station};
 use crate::confine::Confinement;
 use crate::events::EventsArgs;
 use crate::outputs::Outputs;
 use crate::plan::Watch;
 use crate::run::unreadable;
-use crate::sandbox::{Mode, Role};
 use crate::sockets::SocketsArgs;
 use crate::{events, sockets};
 
 /// Watches for another process; no subcommand for people.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WatchArgs {
-    #[arg(long)]
-    user: Option<String>,
-    #[arg(long, value_enum)]
-    sandbox: Mode,
-    /// Watch, in place of seeing to it that another process does.
-    #[arg(long)]
-    attempt: Option<u64>,
+    #[command(flatten)]
+    station: Station,
     #[command(subcommand)]
     what: What,
 }
@@ -79,17 +73,11 @@ impl Watchers {
         quiet: bool,
         confinement: &Confinement,
     ) -> Result<Beside, Error> {
-        let failed = unreadable(process(what));
-        let mut command = beside::command("watch", confinement).map_err(&failed)?;
+        let mut command = beside::command("watch", confinement).map_err(unreadable(process(what)))?;
         command.arg(what.word()).args(arguments).args(quiet.then_some("--quiet"));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(&failed)?;
-        let Some(from) = child.stdout.take() else {
-            return Err(Error::Internal("a process without output".into()));
-        };
+        let (mut child, from) = beside::start(command, process(what))?;
         let over = Stop::new();
         let wanted = Wanted { over: over.clone(), _input: child.stdin.take() };
-        let mut from = BufReader::new(from);
-        beside::started(&mut from, process(what))?;
         let (to_meter, news) = sync_channel(WAITING);
         let waiting = Some((from, to_meter));
         self.0.push(Watching { what, child, waiting, thread: None, over });
@@ -131,8 +119,9 @@ pub(crate) fn serve(args: &WatchArgs) -> ExitCode {
         What::Sockets(_) => Watch::Sockets,
         What::Events(_) => Watch::Events,
     };
-    let inside = Confinement::of_role(Role::Lookups, Vec::new(), args.user.as_deref(), args.sandbox);
-    beside::serve(process(what), args.attempt, inside, |inside, has_started| args.watch(&inside, has_started))
+    beside::serve(process(what), args.station.attempt, args.station.looking(), |inside, has_started| {
+        args.watch(&inside, has_started)
+    })
 }
 
 impl WatchArgs {
@@ -145,7 +134,7 @@ impl WatchArgs {
             said.map_err(unreadable("standard output"))
         };
         let enter = || {
-            confinement.enter().map_err(|refusal| Error::Option(refusal.to_string()))?;
+            confinement.enter_told()?;
             beside::when_ended(move || stopping.request())?;
             *has_started = true;
             say(Message::Ready)

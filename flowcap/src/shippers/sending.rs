@@ -20,13 +20,13 @@ use flowcore::sink::NewsWriter;
 use flowcore::spool::Backlog;
 
 use super::{PROCESS, options, spool_folder};
-use crate::beside::{self, Order};
+use crate::beside::{self, Order, Station};
 use crate::conf::ServerKeys;
 use crate::confine::Confinement;
 use crate::log;
 use crate::progress::counted;
 use crate::run::exit;
-use crate::sandbox::{Folder, Mode, Role};
+use crate::sandbox::{Folder, Role};
 
 /// Sends what waits in a spool; no subcommand for people.
 #[derive(Args, Clone, Debug)]
@@ -35,22 +35,17 @@ pub(crate) struct ShipArgs {
     to: String,
     #[command(flatten)]
     server: ServerKeys,
-    #[arg(long)]
-    user: Option<String>,
-    #[arg(long, value_enum)]
-    sandbox: Mode,
+    #[command(flatten)]
+    station: Station,
     #[arg(long, value_enum)]
     level: log::Level,
-    /// Send, in place of seeing to it that another process does.
-    #[arg(long)]
-    attempt: Option<u64>,
 }
 
 /// Sends, or sees to it that this is done, until the main process wants no more.
 pub(crate) fn serve(args: &ShipArgs) -> ExitCode {
     log::set_level(args.level);
     let who = format!("{}: {PROCESS}", args.to);
-    beside::serve(&who, args.attempt, args.confinement(), |inside, has_started| {
+    beside::serve(&who, args.station.attempt, args.confinement(), |inside, has_started| {
         // Whatever hinders it may pass: nobody waits for its start.
         *has_started = true;
         args.send(&inside)
@@ -68,7 +63,7 @@ impl ShipArgs {
         let options = ShipOptions { drain: DRAIN, ..options };
         let sender = ship::open(&Destination::parse(&self.to)?, &options, &stop)?;
         let Some(backlog) = self.open(&folder).map_err(failed)? else { return Ok(()) };
-        inside.enter().map_err(|refusal| Error::Option(refusal.to_string()))?;
+        inside.enter_told()?;
         let to = self.to.clone();
         let log = move |level, line: &str| {
             let level = match level {
@@ -136,7 +131,8 @@ impl ShipArgs {
             _ => (Role::Shipper, vec![to.port, 53]),
         };
         let folder = Folder::of_spool(spool_folder(&self.to, &self.server), false);
-        let confinement = Confinement::of_role(role, vec![folder], self.user.as_deref(), self.sandbox)?;
+        let Station { user, sandbox, .. } = &self.station;
+        let confinement = Confinement::of_role(role, vec![folder], user.as_deref(), *sandbox)?;
         Ok(confinement.reaching(files, ports))
     }
 }
