@@ -1,6 +1,6 @@
 //! What a writer finds when it opens a spool, and how it goes on from there.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -51,7 +51,7 @@ pub(super) fn recover(folder: &Path, boot: u128) -> io::Result<Found> {
     if was_head.is_none_or(|[before, _]| before != instance) {
         head.write([instance, next_seq])?;
         head.sync()?;
-        segment::sync_folder(folder)?;
+        File::open(folder)?.sync_all()?;
     }
     let state = Mark { written: next_seq, deleted: was_mark.deleted.min(next_seq), boot };
     // A kill before the first record of this run leaves no doubt about the numbers that it had reserved.

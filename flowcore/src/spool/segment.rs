@@ -48,11 +48,6 @@ pub(super) fn delete(folder: &Path, first_seq: u64) -> io::Result<bool> {
     }
 }
 
-/// Makes the entries of a folder reach the disk.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 fn first_seq(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     (digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit())).then(|| digits.parse().ok())?

@@ -195,9 +195,10 @@ impl Store {
         options.write(true).create_new(true).mode(FOR_ITS_USER);
         let file = options.open(segment::path(&self.folder, first_seq))?;
         if keeps {
-            // After what stands before it, and before what will stand in it.
-            let folder = self.folder.clone();
-            self.syncer.ask(move || segment::sync_folder(&folder))?;
+            // After what stands before it, and before what will stand in it. The folder is opened now: it may be moved
+            // until its turn comes.
+            let folder = File::open(&self.folder)?;
+            self.syncer.ask(move || folder.sync_all())?;
         }
         if self.segments.back().is_some_and(|last| last.first_seq == first_seq) {
             self.segments.pop_back();

@@ -32,6 +32,19 @@ fn a_disk_that_stands_still_holds_nothing_up() {
 }
 
 #[test]
+fn a_folder_that_moves_before_the_disk_comes_to_it_is_synced_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, away) = (folder.path().join("spool"), folder.path().join("away"));
+    let mut spool = Spool::open(&here, live(1 << 20)).unwrap();
+    let stalled = stall(&mut spool);
+    spool.append(&records(0..1, 10)).unwrap();
+    spool.flush().unwrap();
+    std::fs::rename(&here, &away).unwrap();
+    drop(stalled);
+    spool.settle().unwrap();
+}
+
+#[test]
 fn a_disk_that_stands_still_is_not_asked_again_and_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(folder.path(), live(64 << 20)).unwrap();
