@@ -1,28 +1,26 @@
 //! From a plan to a running meter, and what is said about it afterwards.
 
+mod opening;
+
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::TcpListener;
 use std::process::ExitCode;
 
 use flowcore::Error;
-use flowcore::capture::{FileSource, Source};
 use flowcore::field::Printable;
-use flowcore::meter::{Aides, Meter, Reopen, Stop, Summary, Watched, wall_clock};
-use flowcore::sink::{self, FileOptions, Filtered, HostRecords, SightedLines};
+use flowcore::meter::{Aides, Reopen, Stop, Summary, Watched};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-use crate::conf::is_server;
 use crate::confine::Confinement;
 use crate::health::{Health, Supervisor};
 use crate::log;
-use crate::lookups::{self, Asking};
+use crate::lookups::Asking;
 use crate::metrics::{self, Metrics};
-use crate::owners;
-use crate::plan::{Alongside, Input, Live, MeterPlan, Output, Owners};
+use crate::plan::{Input, MeterPlan};
 use crate::progress::{Bar, counted, grouped};
-use crate::shippers::Shippers;
-use crate::watchers::Watchers;
+
+use opening::{Started, start};
 
 /// The exit codes (of sysexits.h from 64 on).
 pub(crate) mod exit {
@@ -160,7 +158,7 @@ pub(crate) fn list_interfaces() -> ExitCode {
 /// Lists the interfaces that one can capture on: not in this build.
 #[cfg(not(feature = "live"))]
 pub(crate) fn list_interfaces() -> ExitCode {
-    say(&describe(&no_live()));
+    say(&describe(&opening::no_live()));
     exit::USAGE.into()
 }
 
@@ -168,20 +166,6 @@ pub(crate) fn list_interfaces() -> ExitCode {
 /// terminal or a log is escaped.
 pub(crate) fn say(line: &str) {
     _ = writeln!(io::stderr(), "{}", Printable(line.trim_end()));
-}
-
-/// All that is open.
-struct Started {
-    source: Box<dyn Source>,
-    /// The size of the input files.
-    total_bytes: Option<u64>,
-    meter: Meter,
-    /// What asks for the owners of flows meanwhile.
-    owners: Option<Asking>,
-    /// What watches sockets and events meanwhile.
-    watchers: Watchers,
-    /// What sends records to servers.
-    shippers: Shippers,
 }
 
 /// What serves those who look after a live capture; opened before the sandbox is entered, started inside.
@@ -212,132 +196,6 @@ impl Service {
             metrics.map(|listener| Metrics::serve(listener, watched.clone(), aides.clone())).transpose()?;
         Ok(Some((Health::watch(watched.clone(), supervisor)?, metrics)))
     }
-}
-
-/// Opens all inputs, then all outputs.
-fn start(
-    plan: MeterPlan,
-    inside: &Confinement,
-    reopen: Reopen,
-    watched: Watched,
-    aides: Aides,
-) -> Result<Started, Error> {
-    let mut builder = Meter::builder().reopen(reopen).aides(aides);
-    if plan.files.live {
-        builder = builder.watched(watched);
-    }
-    let owner = inside.owner();
-    let (mut owners, mut nameless) = (None, None);
-    match (&plan.owners, &plan.input) {
-        (Owners::Recorded(file), _) => builder = builder.attribution(owners::recorded(file)?),
-        // Before the capture, which may hold packets as soon as it is open.
-        (Owners::Machine { record }, Input::Live(live)) => {
-            let files = FileOptions { owner, ..plan.files.existing.into() };
-            let lines = record.as_deref().map(|file| SightedLines::open(file, files)).transpose()?;
-            match lookups::ask(&live.interfaces, plan.table.idle.largest(), lines, inside) {
-                Ok(Some((asking, attribution, requests))) => {
-                    builder = builder.attribution(attribution).lookups(requests);
-                    owners = Some(asking);
-                }
-                Ok(None) => {}
-                Err(error) if record.is_some() => return Err(error),
-                // Flows are worth having without their processes; what hinders the capture itself is said below.
-                Err(error) => nameless = Some(error),
-            }
-        }
-        _ => {}
-    }
-    let (source, total_bytes) = match plan.input {
-        Input::Files(files) => {
-            let source = FileSource::open(&files)?;
-            let total_bytes = source.total_bytes();
-            (Box::new(filtered(source, plan.filter.as_deref())?) as Box<dyn Source>, total_bytes)
-        }
-        Input::Live(live) => (open_live(live, plan.filter)?, None),
-    };
-    if let Some(error) = nameless.filter(|_| !plan.quiet) {
-        say(&format!("{}; flows are recorded without their processes", describe(&error)));
-    }
-    builder = builder
-        .table(plan.table)
-        .decode(plan.decode)
-        .features(plan.features)
-        .packet_limit(plan.packet_limit)
-        .duration(plan.duration);
-    if let Some(shards) = plan.shards {
-        builder = builder.shards(shards);
-    }
-    let now = plan.files.live.then(wall_clock);
-    let mut shippers = Shippers::default();
-    let (level, mut watchers) = (plan.running.log_level, Watchers::default());
-    let mut open = |output: &Output, host: Option<HostRecords>| {
-        let (to, columns) = (output.destination.as_str(), output.columns.as_deref());
-        let files = FileOptions { now, owner, ..output.files };
-        let sink = match host {
-            _ if is_server(to) => shippers.open(output, &files, level, inside)?,
-            Some(records) => sink::open_host(records, to, output.format, &files)?,
-            None => sink::open(to, output.format, columns, &files)?,
-        };
-        Ok::<_, Error>(Filtered::wrap(sink, output.filter.clone()))
-    };
-    for output in plan.outputs {
-        let sink = open(&output, None)?;
-        builder = builder.sink(output.destination, sink);
-    }
-    for Alongside { what, flags, outputs, .. } in plan.watched {
-        let mut beside = watchers.open(what, &flags, plan.quiet, inside)?;
-        for output in outputs {
-            let sink = open(&output, Some(what.records(&output.destination)))?;
-            beside = beside.sink(output.destination, sink);
-        }
-        builder = builder.beside(beside);
-    }
-    if let Some(stats) = plan.stats {
-        let files = FileOptions {
-            rotate: None,
-            keep: sink::Keep::default(),
-            compress: None,
-            now,
-            owner,
-            ..plan.files
-        };
-        let sink = sink::open(&stats.destination, sink::Format::Jsonl, None, &files)?;
-        builder = builder.stats(stats.destination, sink, stats.interval);
-    }
-    Ok(Started { source, total_bytes, meter: builder.build()?, owners, watchers, shippers })
-}
-
-#[cfg(feature = "live")]
-fn filtered(source: FileSource, filter: Option<&str>) -> Result<FileSource, Error> {
-    match filter {
-        Some(expression) => source.with_filter(expression),
-        None => Ok(source),
-    }
-}
-
-#[cfg(not(feature = "live"))]
-fn filtered(source: FileSource, filter: Option<&str>) -> Result<FileSource, Error> {
-    if filter.is_some() { Err(no_live()) } else { Ok(source) }
-}
-
-#[cfg(feature = "live")]
-fn open_live(live: Live, filter: Option<String>) -> Result<Box<dyn Source>, Error> {
-    use flowcore::capture::{LiveOptions, LiveSource};
-
-    let mut options = LiveOptions { promiscuous: live.promiscuous, filter, ..LiveOptions::default() };
-    options.snaplen = live.snaplen.unwrap_or(options.snaplen);
-    options.buffer_bytes = live.buffer_bytes.unwrap_or(options.buffer_bytes);
-    Ok(Box::new(LiveSource::open(&live.interfaces, options)?))
-}
-
-#[cfg(not(feature = "live"))]
-fn open_live(_: Live, _: Option<String>) -> Result<Box<dyn Source>, Error> {
-    Err(no_live())
-}
-
-#[cfg(not(feature = "live"))]
-fn no_live() -> Error {
-    Error::Option("this build has no libpcap: neither live capture nor filters".to_owned())
 }
 
 fn writes_to_stdout(plan: &MeterPlan) -> bool {
