@@ -105,6 +105,24 @@ impl Wire {
         self.seal(ends, ESP, at, None);
     }
 
+    /// Makes a frame with a fragment of an IPv4 datagram with UDP: `length` bytes from `offset` (a multiple of 8) on. The
+    /// bytes are zeros, but for the ports with which the first one begins.
+    pub fn fragment(&mut self, ends: &Ends, id: u16, offset: u16, more: bool, length: usize) {
+        let at = self.ip(ends, UDP, length);
+        if offset == 0 {
+            self.put(&ends.sport.to_be_bytes());
+            self.put(&ends.dport.to_be_bytes());
+        }
+        self.bytes.resize(at + length, 0);
+        let header = &mut self.bytes[at - 20..at];
+        header[4..6].copy_from_slice(&id.to_be_bytes());
+        header[6..8].copy_from_slice(&(offset / 8 | u16::from(more) << 13).to_be_bytes());
+        header[10..12].fill(0);
+        let sum = checksum(sum(header));
+        header[10..12].copy_from_slice(&sum);
+        self.pad();
+    }
+
     /// Makes an ARP frame (RFC 826): a request to all, or the reply to one.
     pub fn arp(&mut self, sender: Ipv4Addr, target: Ipv4Addr, request: bool) {
         self.bytes.clear();

@@ -286,8 +286,7 @@ impl FlowKey {
 
     /// Hashes the key with fixed constants: the same on every machine and in every run.
     ///
-    /// For choosing a shard and for flow ids only. It is no defence against crafted keys: tables use a
-    /// keyed hash (faults.md).
+    /// For flow ids only. It is no defence against crafted keys: shards and tables use a keyed hash (faults.md).
     #[inline]
     pub fn stable_hash(&self, salt: u64) -> u64 {
         let [a, b, c, d, e, f, g] = self.as_words();

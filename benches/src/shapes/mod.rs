@@ -7,9 +7,11 @@ use crate::wire::Wire;
 
 mod bigflow;
 mod flows;
+mod hostile;
 mod mix;
 mod places;
 mod schedule;
+mod siege;
 mod smallpkt;
 
 /// A shape of traffic. The numbers are those of scale 1.
@@ -31,10 +33,22 @@ pub enum Shape {
     Exchanges,
     /// 1 M DNS lookups, all at once, within 8 s: every query before the first answer.
     Lookups,
+    /// 10,000 TCP connections that say something once a second, for 10 s, among 200,000 SYNs a second.
+    Siege,
+    /// 1 M IPv4 fragments of as many datagrams, none of which will be whole.
+    Fragments,
+    /// 1 M IPv6 flows of one packet, whose keys collide in hashes without a random key.
+    Keys,
+    /// 1 M IPv6 flows of one packet, from random addresses.
+    Strangers,
+    /// 10,000 DNS messages of 64 KiB: names, pointers, records without end. A flow each.
+    Bombs,
+    /// As many and as long ones of zeros, which are no DNS.
+    Bulks,
 }
 
 impl Shape {
-    /// All shapes.
+    /// Those that come from people who talk.
     pub const ALL: [Shape; 8] = [
         Shape::Smallpkt,
         Shape::Mix,
@@ -45,6 +59,10 @@ impl Shape {
         Shape::Exchanges,
         Shape::Lookups,
     ];
+
+    /// Those that come from people who do harm, and what to compare them with.
+    pub const HOSTILE: [Shape; 6] =
+        [Shape::Siege, Shape::Fragments, Shape::Keys, Shape::Strangers, Shape::Bombs, Shape::Bulks];
 
     /// Returns the name on the command line.
     pub const fn name(self) -> &'static str {
@@ -57,12 +75,19 @@ impl Shape {
             Shape::Handshakes => "handshakes",
             Shape::Exchanges => "exchanges",
             Shape::Lookups => "lookups",
+            Shape::Siege => "siege",
+            Shape::Fragments => "fragments",
+            Shape::Keys => "keys",
+            Shape::Strangers => "strangers",
+            Shape::Bombs => "bombs",
+            Shape::Bulks => "bulks",
         }
     }
 
     pub(crate) fn maker(self, scale: f64, seed: u64) -> Box<dyn Maker + Send> {
         let times = |count: u32| ((f64::from(count) * scale).round() as u32).max(1);
         let rounds = |talk| Box::new(flows::Rounds::new(talk, times(1_000_000), seed));
+        let hostile = |kind, count| Box::new(hostile::Hostile::new(kind, times(count), seed));
         match self {
             Shape::Smallpkt => {
                 Box::new(schedule::Schedule::new(smallpkt::write, times(1_000_000), 120, seed))
@@ -74,6 +99,12 @@ impl Shape {
             Shape::Handshakes => rounds(flows::Talk::Handshake),
             Shape::Exchanges => rounds(flows::Talk::Exchange),
             Shape::Lookups => rounds(flows::Talk::Lookup),
+            Shape::Siege => Box::new(siege::Siege::new(times(10_000), times(2_000_000), seed)),
+            Shape::Fragments => hostile(hostile::Kind::Fragments, 1_000_000),
+            Shape::Keys => hostile(hostile::Kind::Keys, 1_000_000),
+            Shape::Strangers => hostile(hostile::Kind::Strangers, 1_000_000),
+            Shape::Bombs => hostile(hostile::Kind::Bombs, 10_000),
+            Shape::Bulks => hostile(hostile::Kind::Bulks, 10_000),
         }
     }
 }
@@ -82,9 +113,10 @@ impl FromStr for Shape {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Shape::ALL.into_iter().find(|shape| shape.name() == name).ok_or_else(|| {
-            format!("no such shape: {name} (there are {})", Shape::ALL.map(Shape::name).join(", "))
-        })
+        let mut all = Shape::ALL.into_iter().chain(Shape::HOSTILE);
+        let names = || Shape::ALL.into_iter().chain(Shape::HOSTILE).map(Shape::name).collect::<Vec<_>>();
+        all.find(|shape| shape.name() == name)
+            .ok_or_else(|| format!("no such shape: {name} (there are {})", names().join(", ")))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A batch of packets on its way to a shard: facts in rows, payload bytes in one arena, all reused.
 
+use super::TINY;
 use crate::packet::{Facts, Labels, Message, NO_LABELS, Packet};
 use crate::table::KeyTag;
 use crate::time::TableTime;
@@ -140,6 +141,6 @@ impl Batch {
 }
 
 /// Packets per batch: smaller ones lose to parking and waking threads, larger ones leave the cache.
-const MOST_PACKETS: usize = 1024;
+const MOST_PACKETS: usize = if TINY { 1 } else { 1024 };
 /// Payload bytes per batch.
-const MOST_BYTES: usize = 256 << 10;
+const MOST_BYTES: usize = if TINY { 1 << 10 } else { 256 << 10 };

@@ -1,10 +1,12 @@
 //! The merge: what the shards write, in the one order of replay.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
-
+use super::TINY;
+use super::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use crate::record::FlowRecord;
 use crate::table::{EndedFlow, TableCounts};
 use crate::time::TableTime;
@@ -92,15 +94,20 @@ struct Shard {
     ahead: VecDeque<Chunk>,
     settled: TableTime,
     reports: VecDeque<ShardReport>,
+    /// It writes what it holds, and nobody waits for it any more.
+    drains: Arc<AtomicBool>,
     ended: bool,
 }
+
+/// Where a shard's records come from, where empty chunks go to, and whether the shard drains.
+pub(super) type Output = (Receiver<Chunk>, Sender<Vec<Outcome>>, Arc<AtomicBool>);
 
 /// A place in the order of replay; whether a record is known to stand there; its id and slice.
 type Place = (TableTime, bool, u64, u32);
 
 impl Merge {
-    pub(super) fn new(outputs: Vec<(Receiver<Chunk>, Sender<Vec<Outcome>>)>) -> Self {
-        let shards = outputs.into_iter().map(|(output, give_back)| Shard {
+    pub(super) fn new(outputs: Vec<Output>) -> Self {
+        let shards = outputs.into_iter().map(|(output, give_back, drains)| Shard {
             output,
             give_back,
             records: Vec::new(),
@@ -108,6 +115,7 @@ impl Merge {
             ahead: VecDeque::new(),
             settled: TableTime::START,
             reports: VecDeque::new(),
+            drains,
             ended: false,
         });
         Merge { shards: shards.collect(), ahead: 0, panicked: false }
@@ -157,9 +165,11 @@ impl Merge {
         }
     }
 
-    /// Takes in what shards wait with, so that they can go on.
+    /// Takes in what shards wait with, so that they can go on; not where they only have to write the flows that are left,
+    /// which may be very many.
     fn look_ahead(&mut self) {
-        for shard in self.shards.iter_mut().filter(|shard| shard.output.is_full()) {
+        let may_wait = |shard: &Shard| shard.drains.load(Ordering::Relaxed);
+        for shard in self.shards.iter_mut().filter(|shard| shard.output.is_full() && !may_wait(shard)) {
             for chunk in shard.output.try_iter() {
                 self.ahead += chunk.records.len();
                 shard.ahead.push_back(chunk);
@@ -236,6 +246,25 @@ impl Shard {
 /// How long to wait for a shard before looking at whether others wait for the merge.
 const PATIENCE: Duration = Duration::from_millis(5);
 /// How often it waits so long before it says that nothing comes.
-const MOST_WAITS: u32 = 50;
+const MOST_WAITS: u32 = if TINY { 1 } else { 50 };
 /// Records that are held while a shard has not passed their time: some 200 MB.
 const MOST_AHEAD: usize = 1 << 18;
+
+#[cfg(all(test, not(feature = "__interleaved")))]
+mod tests {
+    use super::super::channel::bounded;
+    use super::*;
+
+    #[test]
+    fn a_shard_that_drains_has_to_wait_for_the_others() {
+        for drains in [false, true] {
+            let (_working, silent) = bounded(1);
+            let (draining, output) = bounded(1);
+            draining.send(Chunk::new(Vec::new(), TableTime::START)).unwrap();
+            let shard = |output, drains| (output, bounded(1).0, Arc::new(AtomicBool::new(drains)));
+            let mut merge = Merge::new(vec![shard(silent, false), shard(output.clone(), drains)]);
+            assert!(matches!(merge.next(true), Some(Merged::Pause)));
+            assert_eq!(output.is_full(), drains);
+        }
+    }
+}

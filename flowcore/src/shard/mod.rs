@@ -7,13 +7,15 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod channel;
 mod merge;
+#[cfg(test)]
+mod tests;
 mod worker;
 
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::error::Error;
 use crate::packet::Packet;
@@ -22,6 +24,7 @@ use crate::table::{KeyHash, TableOptions};
 use crate::time::TableTime;
 
 use batch::Batch;
+use channel::{JoinHandle, Receiver, Sender, TrySendError, bounded, spawn};
 pub use merge::{Merge, Merged, ShardReport};
 use worker::Worker;
 
@@ -82,25 +85,31 @@ pub fn start(
     options: &TableOptions,
     when_full: WhenFull,
 ) -> Result<(Router, Merge, Vec<JoinHandle<()>>), Error> {
+    start_with(KeyHash::default(), count, options, when_full)
+}
+
+fn start_with(
+    hash: KeyHash,
+    count: usize,
+    options: &TableOptions,
+    when_full: WhenFull,
+) -> Result<(Router, Merge, Vec<JoinHandle<()>>), Error> {
     let count = count.max(1);
     let mut options = options.clone();
     options.max_flows = options.max_flows.div_ceil(count);
     options.max_memory /= count as u64;
-    let hash = KeyHash::default();
     let (mut lanes, mut outputs, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for nth in 0..count {
         let (to_shard, from_router) = bounded(BATCHES_IN_FLIGHT);
         let (give_back, emptied) = bounded(BATCHES_IN_FLIGHT + 2);
         let (to_merge, output) = bounded(CHUNKS_IN_FLIGHT);
         let (give_back_chunk, emptied_chunks) = bounded(CHUNKS_IN_FLIGHT + 2);
-        let worker = Worker::new(&options, hash.clone(), when_full, to_merge, emptied_chunks);
-        let thread = std::thread::Builder::new()
-            .name(format!("shard-{nth}"))
-            .spawn(move || worker.run(&from_router, &give_back))
-            .map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
-        threads.push(thread);
+        let drains = Arc::new(AtomicBool::new(false));
+        let worker = Worker::new(&options, hash.clone(), when_full, to_merge, emptied_chunks, drains.clone());
+        let thread = spawn(format!("shard-{nth}"), move || worker.run(&from_router, &give_back));
+        threads.push(thread.map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?);
         lanes.push(Lane { batch: Batch::new(), to_shard, emptied });
-        outputs.push((output, give_back_chunk));
+        outputs.push((output, give_back_chunk, drains));
     }
     let router = Router { lanes, hash, when_full, now: TableTime::default(), dropped: Dropped::default() };
     Ok((router, Merge::new(outputs), threads))
@@ -201,8 +210,10 @@ impl Router {
 /// The number of the report that each shard makes when it ends.
 pub const LAST_REPORT: u64 = u64::MAX;
 /// Batches that wait for a shard; each holds up to 256 KiB of payload.
-const BATCHES_IN_FLIGHT: usize = 8;
+const BATCHES_IN_FLIGHT: usize = if TINY { 1 } else { 8 };
 /// How long live capture waits for a shard: as long as some ten thousand packets fit in the kernel's ring meanwhile.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Chunks of records that wait for the merge.
-const CHUNKS_IN_FLIGHT: usize = 4;
+const CHUNKS_IN_FLIGHT: usize = if TINY { 1 } else { 4 };
+/// Every interleaving can be tried only where everything is full at once.
+const TINY: bool = cfg!(feature = "__interleaved");

@@ -1,11 +1,12 @@
 //! A shard's thread: one table, fed by batches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_channel::{Receiver, Sender};
-
+use super::channel::{Receiver, Sender};
 use super::merge::{Chunk, Outcome, ShardReport};
-use super::{Batch, Input, LAST_REPORT, WhenFull};
+use super::{Batch, Input, LAST_REPORT, TINY, WhenFull};
 use crate::record::EndReason;
 use crate::table::{EndedFlow, FlowTable, KeyHash, TableOptions};
 use crate::time::TableTime;
@@ -15,6 +16,8 @@ pub(super) struct Worker {
     table: FlowTable,
     out: Out,
     when_full: WhenFull,
+    /// Its input has come to an end.
+    drains: Arc<AtomicBool>,
 }
 
 /// Collects records into chunks and sends them.
@@ -33,10 +36,12 @@ impl Worker {
         when_full: WhenFull,
         to_merge: Sender<Chunk>,
         emptied: Receiver<Vec<Outcome>>,
+        drains: Arc<AtomicBool>,
     ) -> Self {
         Worker {
             table: FlowTable::with_hash(options.clone(), hash),
             when_full,
+            drains,
             out: Out {
                 chunk: Chunk::new(Vec::new(), TableTime::START),
                 to_merge,
@@ -50,7 +55,10 @@ impl Worker {
     pub(super) fn run(mut self, input: &Receiver<Input>, give_back: &Sender<Batch>) {
         let ran = catch_unwind(AssertUnwindSafe(|| self.work(input, give_back)));
         let reason = match ran {
-            Ok(reason) => reason,
+            Ok(reason) => {
+                self.drains.store(true, Ordering::Relaxed);
+                reason
+            }
             Err(_) => {
                 self.out.chunk.panicked = true;
                 EndReason::Shutdown
@@ -147,7 +155,7 @@ impl Out {
     }
 }
 
-const RECORDS_PER_CHUNK: usize = 256;
+const RECORDS_PER_CHUNK: usize = if TINY { 1 } else { 256 };
 /// Flows that end between two looks at what waits: a quarter of a millisecond.
 const ENDED_AT_ONCE: usize = 256;
 /// Flows that end for a batch of packets while others wait: four times as many as it can open.
