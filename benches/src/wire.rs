@@ -116,7 +116,7 @@ impl Wire {
         self.bytes.resize(at + length, 0);
         let header = &mut self.bytes[at - 20..at];
         header[4..6].copy_from_slice(&id.to_be_bytes());
-        header[6..8].copy_from_slice(&(offset / 8 | u16::from(more) << 13).to_be_bytes());
+        header[6..8].copy_from_slice(&((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
         header[10..12].fill(0);
         let sum = checksum(sum(header));
         header[10..12].copy_from_slice(&sum);

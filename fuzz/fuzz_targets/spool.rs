@@ -1,8 +1,12 @@
 //! Any bytes as the files of a spool: it opens or says why not, numbers go on, and what is written then comes out.
 #![no_main]
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
+use flowcap_fuzz::{files, folder};
 use flowcore::spool::{Backlog, Spool, SpoolOptions, SyncPolicy};
 use libfuzzer_sys::fuzz_target;
 
@@ -15,35 +19,37 @@ const NAMES: [&str; 6] = [
     "head",
 ];
 
-// The first byte says which file it is, the next two how many of the bytes behind belong to it, and so on.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(folder);
+
+// Input: files, as `files` of this crate takes them apart; the upper bit says that it is what stands there from 4096 on.
 fuzz_target!(|data: &[u8]| {
-    let folder = std::env::temp_dir().join(format!("flowcap-fuzz-spool-{}", std::process::id()));
-    _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).expect("a folder");
-    let mut rest = data;
-    while let [which, low, high, behind @ ..] = rest {
-        let length = usize::from(u16::from_le_bytes([*low, *high])).min(behind.len());
-        let (bytes, left) = behind.split_at(length);
-        fs::write(folder.join(NAMES[usize::from(*which) % NAMES.len()]), bytes).expect("a file");
-        rest = left;
+    let folder = &*FOLDER;
+    for file in fs::read_dir(folder).expect("a folder") {
+        fs::remove_file(file.expect("a file").path()).expect("a file");
     }
-    let mut backlog = Backlog::open(&folder).expect("a reader");
+    for (which, bytes) in files(data) {
+        let name = NAMES[(which & 0x7f) % NAMES.len()];
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(name));
+        let at = if which & 0x80 == 0 { 0 } else { 4096 };
+        file.expect("a file").write_all_at(bytes, at).expect("room");
+    }
+    let mut backlog = Backlog::open(folder).expect("a reader");
     read(&mut backlog);
     let options = SpoolOptions { max_bytes: 1 << 20, sync: SyncPolicy::Off, live: false };
     // Refused where a checksummed file says that the numbers are used up.
-    if let Ok(mut spool) = Spool::open(&folder, options) {
+    if let Ok(mut spool) = Spool::open(folder, options) {
         let next = spool.counts().next_seq;
         spool.append(b"{\"new\":1}\n{\"new\":2}\n").expect("room");
         spool.finish().expect("room");
         drop(spool);
-        let spool = Spool::open(&folder, options).expect("what was closed opens");
+        let spool = Spool::open(folder, options).expect("what was closed opens");
         assert_eq!(spool.counts().next_seq, next + 2);
         let last = read(&mut backlog);
         assert!(last.is_none_or(|last| last <= next + 1));
-        let mut fresh = Backlog::open(&folder);
+        let mut fresh = Backlog::open(folder);
         assert!(fresh.is_err(), "two readers");
         drop(backlog);
-        fresh = Backlog::open(&folder);
+        fresh = Backlog::open(folder);
         read(&mut fresh.expect("a reader"));
     }
 });

@@ -88,6 +88,24 @@ pub(crate) fn read(line: Vec<OsString>) -> Result<Given, Wrong> {
     }
 }
 
+/// Reads a file and flags beside it, for the fuzz target `conf`: what `--check` would print and the plan, or what is wrong.
+#[cfg(fuzzing)]
+pub fn configured(file: &str, flags: &[&str]) -> Result<(String, String), String> {
+    // Most inputs are no TOML, and need not wait for the flags to be read.
+    Document::read(file).and_then(|document| document.parse().map(drop)).map_err(|fault| fault.to_string())?;
+    let line = ["flowcap", "-C", file].iter().chain(flags).map(OsString::from).collect();
+    let given = match read(line) {
+        Ok(given) => given,
+        Err(Wrong::File(fault)) => return Err(fault.to_string()),
+        Err(Wrong::Usage(error)) => return Err(format!("{file}: {error}")),
+    };
+    let table = settings::table(&given.settings, given.file.as_deref());
+    match crate::plan::Plan::new(given.args) {
+        Ok(plan) => Ok((table, format!("{plan:?}"))),
+        Err(refusal) => Err(Fault::whole(file, format!("{refusal:?}")).to_string()),
+    }
+}
+
 /// Reads a file, and puts what was typed above it.
 fn read_with(file: &str, line: &[OsString], typed: &ArgMatches) -> Result<Given, Wrong> {
     let document = Document::read(file)?;

@@ -71,6 +71,7 @@ impl Flood<'_> {
         let said = fs::read_to_string(folder.path().join("err")).unwrap();
         let shape = self.shape.name();
         assert!(status.success() && said.is_empty(), "{shape}: {status}: {said}");
+        let sent = sent.expect("flowcap reads");
         let took = start.elapsed();
         let peak = cage.as_ref().map_or(resident, Cage::peak);
         assert!(peak <= self.memory, "{shape}: {peak} bytes, {} are allowed", self.memory);
@@ -89,21 +90,20 @@ impl Flood<'_> {
     }
 
     /// Writes the traffic as a capture file; returns how many packets.
-    fn feed(&self, stdin: impl Write) -> u64 {
+    fn feed(&self, stdin: impl Write) -> io::Result<u64> {
         let mut traffic = Traffic::new(self.shape, self.scale, 1);
         let mut file = Pcap::new(stdin);
-        let mut write = |frame: &Frame<'_>| file.write(frame).expect("flowcap reads");
         let (mut sent, mut end) = (0, 0);
         while let Some(frame) = traffic.next() {
-            write(&frame);
+            file.write(&frame)?;
             (sent, end) = (sent + 1, frame.ts_ns);
         }
         if let Some((bytes, seconds)) = self.last {
-            write(&Frame { ts_ns: end + seconds * 1_000_000_000, bytes });
+            file.write(&Frame { ts_ns: end + seconds * 1_000_000_000, bytes })?;
             sent += 1;
         }
-        file.finish().expect("flowcap reads");
-        sent
+        file.finish()?;
+        Ok(sent)
     }
 }
 

@@ -89,10 +89,11 @@ fn fragments_that_never_become_a_datagram() {
         let flags = ["--fields", "end_reason", "--shards", "1"];
         Flood { shape, scale, memory: 64 << 20, flags: &flags, last: None }.run(|_| ())
     };
-    // What packets take on their way, whatever they are.
-    let (bulk, many) = (flood(Shape::Bigflow, 0.02), flood(Shape::Fragments, part));
-    println!("fragments: {} bytes more than eight bulk flows take", many.peak as i64 - bulk.peak as i64);
-    assert!(many.peak <= bulk.peak + (8 << 20));
+    // What packets take on their way, whatever they are: the more, the more of them wait.
+    let on_their_way = (0..3).map(|_| flood(Shape::Bigflow, 0.02).peak).max().unwrap_or_default();
+    let many = flood(Shape::Fragments, part);
+    println!("fragments: {} bytes more than bulk flows take", many.peak as i64 - on_their_way as i64);
+    assert!(many.peak <= on_their_way + (8 << 20), "{} and {on_their_way}", many.peak);
     assert!(number(&many.stats["fragments_evicted"]) > 0, "{}", many.stats);
     assert!(number(&many.stats["datagrams_evicted"]) > 0, "{}", many.stats);
 }

@@ -99,7 +99,7 @@ impl Walk {
                 OBSOLETE | ENHANCED => 32,
                 _ => 12,
             };
-            let is_sound = len >= least && len % 4 == 0 && len <= file.len() - at;
+            let is_sound = len >= least && len.is_multiple_of(4) && len <= file.len() - at;
             if !is_sound || words.word(at + len - 4) != Some(len as u32) {
                 return Some(at);
             }

@@ -245,4 +245,4 @@ const MAX_DATAGRAMS: usize = 4096;
 const MAX_HELD: u64 = 4096;
 /// Memory on the account. What goes beyond (a list that grows, spare room of the tables, the datagram put
 /// together) fits into the rest of the 8 MiB.
-const MAX_MEMORY: usize = 6 << 20;
+const MAX_MEMORY: usize = 5 << 20;

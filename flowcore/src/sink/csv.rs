@@ -116,9 +116,10 @@ fn append(out: &mut Vec<u8>, cell: &mut Vec<u8>, value: Value<'_>) {
     }
 }
 
-/// Appends a text from outside; one that a spreadsheet would run as a formula gets an apostrophe in front.
+/// Appends a text from outside; one that a spreadsheet would run as a formula gets an apostrophe in front, and so does one
+/// that begins as if it had got it: the first is no part of the text then.
 pub(super) fn text(cell: &mut Vec<u8>, outside: &str) {
-    if outside.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+    if outside.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r']) {
         cell.push(b'\'');
     }
     json::printable(cell, outside);
@@ -217,6 +218,7 @@ mod tests {
             ("a,b \"c\"", "a,b \"c\""),
             ("two\nlines", "two\\nlines"),
             ("'quoted", "'quoted"),
+            ("'=1+1", "''=1+1"),
         ] {
             let (text, rows) = through("dns_query", &[sample::dns(outside)]);
             assert_eq!(rows[1], [cell]);

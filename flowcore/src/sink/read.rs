@@ -198,6 +198,7 @@ impl Cells for CsvRow<'_> {
         let cell = self.row.get(nth).filter(|cell| !cell.is_empty())?;
         // The apostrophe that keeps spreadsheets from running a text; TAB and CR stand escaped behind it.
         let whole = cell.strip_prefix('\'').filter(|text| {
+            let text = text.trim_start_matches('\'');
             text.starts_with(['=', '+', '-', '@']) || text.starts_with("\\t") || text.starts_with("\\r")
         });
         Some(Cow::Borrowed(whole.unwrap_or(cell)))
@@ -252,7 +253,8 @@ fn process_object(cells: &impl Cells) -> Result<Option<ProcessObject>, String> {
     let who = match (cells.value("process_pid")?, cells.value("process_uid")?) {
         (Some(pid), uid) => Who::Process(Arc::new(Process {
             pid,
-            name: cells.text("process_name").ok_or_else(|| missing("process_name"))?,
+            // A process may have no name at all.
+            name: cells.text("process_name").unwrap_or_default(),
             exe: cells.text("process_exe"),
             args: match cells.cell("process_args") {
                 Some(list) => serde_json::from_str(&list).map_err(|_| format!("process_args is '{list}'"))?,
@@ -269,7 +271,7 @@ fn process_object(cells: &impl Cells) -> Result<Option<ProcessObject>, String> {
         (None, None) => return Ok(None),
     };
     let matched = cells.word("process_match", Match::ALL, Match::name)?.unwrap_or(Match::Exact);
-    let shared = cells.value("process_shared")?.unwrap_or(1);
+    let shared = cells.value("process_shared")?.unwrap_or(1).max(1);
     Ok(Some(ProcessObject::new(who, matched, cells.value("process_evidence_age_ms")?, shared)))
 }
 

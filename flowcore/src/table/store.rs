@@ -135,5 +135,5 @@ impl<X> Store<X> {
     }
 }
 
-/// Flows per chunk of the slab.
-const CHUNK: usize = 1024;
+/// Flows per chunk of the slab; few where fuzz targets are to meet its end.
+const CHUNK: usize = if cfg!(fuzzing) { 4 } else { 1024 };

@@ -273,7 +273,7 @@ fn number_and_memory_are_bounded() {
         let mut packet = ipv4_fragment(id as u16, field, 17, &big[..size]);
         packet[12..16].copy_from_slice(&id.to_be_bytes());
         bench.frame(1, &ethernet(0x0800, &packet));
-        assert!(bench.decoder.fragments.memory() <= 6 << 20);
+        assert!(bench.decoder.fragments.memory() <= 5 << 20);
     }
     let counts = bench.decoder.counts().fragments;
     assert!(counts.evicted > 5000 && counts.datagrams_evicted > 10_000, "{counts:?}");

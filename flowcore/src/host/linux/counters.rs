@@ -13,10 +13,12 @@ use crate::host::counters::{InterfaceCounters, NetworkStats, ProtocolCounters};
 /// When the counters of IPv4 or those of the interfaces cannot be read; others may be missing, as IPv6 may be.
 pub fn network_stats(proc: &Path) -> io::Result<Vec<NetworkStats>> {
     let folder = net_folder(proc);
-    let mut protocols = tables(&fs::read_to_string(folder.join("snmp"))?);
-    protocols.extend(list(&fs::read_to_string(folder.join("snmp6")).unwrap_or_default()));
-    protocols.extend(tables(&fs::read_to_string(folder.join("netstat")).unwrap_or_default()));
-    let interfaces = interfaces(&fs::read_to_string(folder.join("dev"))?);
+    // The name of an interface need not be UTF-8.
+    let read = |name| fs::read(folder.join(name)).map(|text| String::from_utf8_lossy(&text).into_owned());
+    let mut protocols = tables(&read("snmp")?);
+    protocols.extend(list(&read("snmp6").unwrap_or_default()));
+    protocols.extend(tables(&read("netstat").unwrap_or_default()));
+    let interfaces = interfaces(&read("dev")?);
     let protocols = protocols.into_iter().map(NetworkStats::Protocol);
     Ok(protocols.chain(interfaces.into_iter().map(NetworkStats::Interface)).collect())
 }
@@ -149,6 +151,25 @@ mod tests {
             sent_dropped: 5,
         };
         assert_eq!(*eth0, expected);
+    }
+
+    #[test]
+    fn an_interface_of_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let net = folder.path().join("net");
+        fs::create_dir(&net).unwrap();
+        fs::write(net.join("snmp"), "Ip: A\nIp: 1\n").unwrap();
+        fs::write(
+            net.join("dev"),
+            b"a\nb\n \xff\x1b: 1 2 3 4 5 6 7 8 9 10 11 12\n eth0: 1 2 3 4 5 6 7 8 9 10 11 12\n",
+        )
+        .unwrap();
+        let stats = network_stats(folder.path()).unwrap();
+        let names = stats.iter().filter_map(|stats| match stats {
+            NetworkStats::Interface(counters) => Some(counters.interface.as_str()),
+            NetworkStats::Protocol(_) => None,
+        });
+        assert_eq!(names.collect::<Vec<_>>(), ["\u{fffd}\x1b", "eth0"]);
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl AsFd for DestroyedSockets {
     }
 }
 
-fn read(netns: u64, body: &[u8]) -> Option<Destroyed> {
+pub(super) fn read(netns: u64, body: &[u8]) -> Option<Destroyed> {
     let id = Identity::read(body)?;
     let mut proto = None;
     let mut tcp = None;

@@ -156,7 +156,7 @@ impl Drop for ProcessEvents {
 
 impl ProcessEvent {
     /// Reads a `struct proc_event` of linux/cn_proc.h; `offset` is what has to be added to the monotonic clock.
-    fn parse(event: &[u8], offset: i64) -> Option<ProcessEvent> {
+    pub(super) fn parse(event: &[u8], offset: i64) -> Option<ProcessEvent> {
         let monotonic = u64::from_ne_bytes(*event.get(8..)?.first_chunk()?);
         let time = Timestamp::from_nanos(offset).saturating_add_nanos(monotonic);
         let data = |index: usize| word(event, DATA + 4 * index);
@@ -213,7 +213,7 @@ fn request(number: u32, order: u32) -> [u8; 40] {
 }
 
 /// Returns the `struct proc_event` in a message.
-fn payload(message: &[u8]) -> Option<&[u8]> {
+pub(super) fn payload(message: &[u8]) -> Option<&[u8]> {
     let is_ours = word(message, 16)? == CN_IDX_PROC && word(message, 20)? == CN_VAL_PROC;
     let length = u16::from_ne_bytes(*message.get(32..)?.first_chunk()?);
     message.get(36..36 + usize::from(length)).filter(|_| is_ours)

@@ -4,6 +4,8 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+#[cfg(fuzzing)]
+pub mod answers;
 mod container;
 mod counters;
 mod descriptors;

@@ -74,13 +74,13 @@ fn is_unknown(error: &io::Error) -> bool {
     unknown.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn read_device(body: &[u8]) -> Option<(u32, String)> {
+pub(super) fn read_device(body: &[u8]) -> Option<(u32, String)> {
     let find = |wanted| Attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
     Some((u32_at(find(DEVICE_INDEX)?, 0)?, text(find(DEVICE_NAME)?)))
 }
 
 /// Reads the queue pairs of a message.
-fn read_pairs(device: &str, body: &[u8], pairs: &mut Vec<QueuePair>) {
+pub(super) fn read_pairs(device: &str, body: &[u8], pairs: &mut Vec<QueuePair>) {
     for entry in entries(body, QUEUE_PAIR_LIST, QUEUE_PAIR) {
         let mut number = None;
         let mut pair = QueuePair {
@@ -110,7 +110,7 @@ fn read_pairs(device: &str, body: &[u8], pairs: &mut Vec<QueuePair>) {
 }
 
 /// Adds the addresses that the connection manager knows to the queue pairs of the same device.
-fn add_addresses(body: &[u8], pairs: &mut [QueuePair]) {
+pub(super) fn add_addresses(body: &[u8], pairs: &mut [QueuePair]) {
     for entry in entries(body, CONNECTION_LIST, CONNECTION) {
         let (mut number, mut local, mut remote) = (None, None, None);
         for (kind, value) in Attributes(entry) {

@@ -49,8 +49,8 @@ fn request() -> [u8; 28] {
 
 /// The answer to a request, as far as it was read.
 #[derive(Default)]
-struct Answer {
-    routes: Vec<Route>,
+pub(super) struct Answer {
+    pub(super) routes: Vec<Route>,
     /// Whether its end was read.
     is_whole: bool,
     /// Whether the tables changed meanwhile.
@@ -59,7 +59,11 @@ struct Answer {
 
 impl Answer {
     /// Reads messages: a netlink header and what follows.
-    fn read(&mut self, mut messages: &[u8], name: &mut impl FnMut(u32) -> Option<String>) -> io::Result<()> {
+    pub(super) fn read(
+        &mut self,
+        mut messages: &[u8],
+        name: &mut impl FnMut(u32) -> Option<String>,
+    ) -> io::Result<()> {
         while let Some(length) = word(messages, 0).map(|length| length as usize) {
             let Some(message) = messages.get(..length).filter(|_| length >= 16) else { break };
             self.is_torn |= half(message, 6).is_some_and(|flags| flags & INTERRUPTED != 0);

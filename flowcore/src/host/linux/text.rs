@@ -24,7 +24,7 @@ pub struct TextSockets {
     files: Vec<(Listing, File)>,
     netns: u64,
     time_wait: bool,
-    text: String,
+    text: Vec<u8>,
     damaged: u64,
 }
 
@@ -59,7 +59,7 @@ impl TextSockets {
                 format!("no tables in {}", folder.display()),
             ));
         }
-        Ok(TextSockets { files, netns: 0, time_wait: false, text: String::new(), damaged: 0 })
+        Ok(TextSockets { files, netns: 0, time_wait: false, text: Vec::new(), damaged: 0 })
     }
 
     /// Lists connections in TIME_WAIT, too.
@@ -78,9 +78,9 @@ impl TextSockets {
         for (listing, file) in self.files.iter_mut().filter(|(listing, _)| *listing == wanted) {
             file.rewind()?;
             self.text.clear();
-            file.read_to_string(&mut self.text)?;
+            file.read_to_end(&mut self.text)?;
             // The first line says what the columns are.
-            for line in self.text.lines().skip(1) {
+            for line in String::from_utf8_lossy(&self.text).lines().skip(1) {
                 match read_line(*listing, self.netns, line) {
                     Some(socket) if socket.state == SocketState::TimeWait && !self.time_wait => {}
                     Some(socket) => sockets.push(socket),
