@@ -203,7 +203,8 @@ mod apart {
             beside::leave_signals()?;
             let news = News(Arc::new(Mutex::new(beside::to_parent()?)));
             let told = news.clone();
-            let prepare = move |writer: &mut IndexWriter| writer.on_news(move |news| told.tell(&news));
+            let prepare =
+                move |writer: &mut IndexWriter| writer.on_news(move |news| told.take(news.as_ref()));
             let enter = || {
                 confinement.enter_told()?;
                 *has_started = true;
@@ -237,18 +238,28 @@ mod apart {
     struct News(Arc<Mutex<NewsWriter<File>>>);
 
     impl News {
-        /// Tells at once, but for the sockets of a snapshot, which go off together.
+        /// Tells at once.
         fn tell(&self, news: &SocketNews) {
             self.say(&Message::News(news));
         }
 
-        /// Writes, as long as there is somebody to read: without, standard input ends as well.
+        /// Tells at once.
         fn say(&self, message: &Message<&SocketNews>) {
-            let is_one_of_many = matches!(message, Message::News(SocketNews::Seen { .. }));
+            self.send(|parent| parent.write(message).and_then(|()| parent.flush()));
+        }
+
+        /// Takes what comes, and sends it off together when nothing more does.
+        fn take(&self, news: Option<&SocketNews>) {
+            self.send(|parent| match news {
+                Some(news) => parent.write(&Message::News(news)),
+                None => parent.flush(),
+            });
+        }
+
+        /// Writes, as long as there is somebody to read: without, standard input ends as well.
+        fn send(&self, send: impl FnOnce(&mut NewsWriter<File>) -> io::Result<()>) {
             let mut parent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let written = parent.write(message);
-            let sent = written.and_then(|()| if is_one_of_many { Ok(()) } else { parent.flush() });
-            if let Err(error) = sent
+            if let Err(error) = send(&mut parent)
                 && error.kind() != ErrorKind::BrokenPipe
             {
                 say(&format!("flowcap: {PROCESS}: {error}"));

@@ -92,7 +92,9 @@ pub(crate) fn read(line: Vec<OsString>) -> Result<Given, Wrong> {
 #[cfg(fuzzing)]
 pub fn configured(file: &str, flags: &[&str]) -> Result<(String, String), String> {
     // Most inputs are no TOML, and need not wait for the flags to be read.
-    Document::read(file).and_then(|document| document.parse().map(drop)).map_err(|fault| fault.to_string())?;
+    Document::read(file)
+        .and_then(|document| document.parse().map(drop))
+        .map_err(|fault| fault.to_string())?;
     let line = ["flowcap", "-C", file].iter().chain(flags).map(OsString::from).collect();
     let given = match read(line) {
         Ok(given) => given,

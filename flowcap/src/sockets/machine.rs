@@ -213,4 +213,4 @@ fn wait_until(next: Instant, end: Option<Instant>, stop: &Stop) -> bool {
 /// Between two snapshots, where only --changes is given.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long Ctrl-C may have to wait.
-const LOOK_FOR_STOP: Duration = Duration::from_millis(50);
+const LOOK_FOR_STOP: Duration = Duration::from_millis(100);

@@ -100,7 +100,15 @@ impl Lookups {
         let (queue, requests) = mpsc::sync_channel(options.queue);
         let requests_of = Requests { queue, index: resolver.index(), counts: Arc::new(Counts::default()) };
         let counts = requests_of.counts.clone();
-        let work = Work { resolver, tap, options, requests, counts, again: Default::default() };
+        let work = Work {
+            resolver,
+            tap,
+            options,
+            requests,
+            counts,
+            again: Default::default(),
+            queue_waits: QUEUE_WAITS,
+        };
         let thread = std::thread::Builder::new().name("lookups".into()).spawn(|| work.run())?;
         Ok(Lookups { requests: requests_of, thread: Some(thread) })
     }
@@ -187,6 +195,8 @@ struct Work<S, P> {
     counts: Arc<Counts>,
     /// What is to be asked again, by how often it was; each in the order of time.
     again: [VecDeque<Again>; PAUSES.len()],
+    /// How long what stands in the queue may wait for a packet.
+    queue_waits: Duration,
 }
 
 struct Again {
@@ -200,6 +210,7 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
         let mut next_snapshot = self.snapshot();
         let mut next_expiry = Instant::now() + EXPIRY;
         loop {
+            self.resolver.rest();
             let mut due = next_expiry.min(next_snapshot.unwrap_or(next_expiry));
             due = self.again.iter().filter_map(|again| Some(again.front()?.due)).fold(due, Instant::min);
             if !self.answer(due.saturating_duration_since(Instant::now())) {
@@ -218,6 +229,7 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
                 next_expiry = now + EXPIRY;
             }
         }
+        self.resolver.rest();
         self.resolver.finish();
     }
 
@@ -230,7 +242,7 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
                 request => request.is_ok_and(|request| self.take(request)),
             };
         };
-        let mut patience = patience.min(QUEUE_WAITS);
+        let mut patience = patience.min(self.queue_waits);
         let mut tapped = Tapped::Packet;
         for _ in 0..AT_ONCE {
             tapped = tap.wait(patience, &mut |query, packet| self.find(query, packet, 0));
@@ -252,7 +264,10 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
     /// Does what is asked for; returns whether to go on.
     fn take(&mut self, request: Request) -> bool {
         match request {
-            Request::Find(query, packet) => self.find(query, packet, 0),
+            Request::Find(query, packet) => {
+                self.queue_waits = ASKED_QUEUE_WAITS;
+                self.find(query, packet, 0);
+            }
             Request::Closed(socket, at) => self.resolver.closed(&socket, at),
             Request::Stop => return false,
         }
@@ -265,6 +280,7 @@ impl<S: SocketTable, P: ProcessTable> Work<S, P> {
         // What is accepted at once needs no listener.
         let stands_by = match answer {
             Ok(Answer::Provisional) => times >= ACCEPTED_BY,
+            Ok(Answer::Unowned) => true,
             Ok(Answer::Nobody) => times > 0,
             Ok(Answer::Settled) | Err(_) => false,
         };
@@ -317,7 +333,8 @@ const PAUSES: [Duration; 7] = [
 const ACCEPTED_BY: usize = 3;
 /// How much of one kind is answered before the next kind has its turn.
 const AT_ONCE: usize = 32;
-/// How long what stands in the queue may wait for a packet.
-const QUEUE_WAITS: Duration = Duration::from_millis(10);
+/// How long the queue may wait for a packet while none but ends of sockets stand in it, and once it was asked for one.
+const QUEUE_WAITS: Duration = Duration::from_millis(50);
+const ASKED_QUEUE_WAITS: Duration = Duration::from_millis(10);
 /// How often dead sockets are let go.
 const EXPIRY: Duration = Duration::from_secs(1);

@@ -4,12 +4,13 @@ use super::index::IndexWriter;
 use super::lookups::Requests;
 use crate::record::SocketNews;
 
-/// Is told of all that changes an index.
-pub(super) type Told = Box<dyn FnMut(SocketNews) + Send>;
+/// Is told of all that changes an index, and with none that nothing more comes for a while.
+pub(super) type Told = Box<dyn FnMut(Option<SocketNews>) + Send>;
 
 impl IndexWriter {
-    /// Hands all that changes the index to `told`, so that another index can [`follow`](Self::follow).
-    pub fn on_news(&mut self, told: impl FnMut(SocketNews) + Send + 'static) {
+    /// Hands all that changes the index to `told`, so that another index can [`follow`](Self::follow); none says that
+    /// nothing more comes for a while, and what has come is to be sent off.
+    pub fn on_news(&mut self, told: impl FnMut(Option<SocketNews>) + Send + 'static) {
         self.told = Some(Box::new(told));
     }
 
@@ -33,7 +34,14 @@ impl IndexWriter {
 
     pub(super) fn tell(&mut self, news: impl FnOnce() -> SocketNews) {
         if let Some(told) = &mut self.told {
-            told(news());
+            told(Some(news()));
+        }
+    }
+
+    /// Says that nothing more comes for a while.
+    pub(super) fn rest(&mut self) {
+        if let Some(told) = &mut self.told {
+            told(None);
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum Answer {
     Settled,
     /// Only the listening socket answers yet, or no process has accepted the connection; ask again.
     Provisional,
+    /// The connection's own socket answered, and was gone before its process was found.
+    Unowned,
     /// No socket answers.
     Nobody,
 }
@@ -58,11 +60,15 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         if socket.state == SocketState::SynReceived {
             return Ok(Answer::Provisional);
         }
-        let owner = self.owner(&socket, now);
+        let owner = self.owner(query, &socket, now);
+        let is_unowned = owner == Some(Owner::NoProcess);
         self.writer.answered(query, &socket, is, asked, now, owner);
         let is_accepted = is == SightedAs::Exact && socket.inode != 0;
-        let is_settled = is_accepted || query.proto != Proto::TCP;
-        Ok(if is_settled { Answer::Settled } else { Answer::Provisional })
+        Ok(match query.proto {
+            Proto::TCP if !is_accepted => Answer::Provisional,
+            Proto::TCP if is_unowned => Answer::Unowned,
+            _ => Answer::Settled,
+        })
     }
 
     /// Looks up who listens where a connection arrived that no process has accepted yet, or that was closed before
@@ -126,17 +132,30 @@ impl<S: SocketTable, P: ProcessTable> Resolver<S, P> {
         self.writer.expire((self.clock)());
     }
 
+    /// Says to those who follow the index that nothing more comes for a while.
+    pub fn rest(&mut self) {
+        self.writer.rest();
+    }
+
     /// Ends the recording, where there is one.
     pub fn finish(&mut self) {
         self.writer.finish();
     }
 
     /// Finds the owner of a socket, unless it was found not long ago.
-    fn owner(&mut self, socket: &Socket, now: Timestamp) -> Option<Owner> {
+    fn owner(&mut self, query: &Query, socket: &Socket, now: Timestamp) -> Option<Owner> {
         if socket.inode == 0 {
             return Some(Owner::NoProcess);
         }
-        (!self.writer.knows_owner(socket, lately(now))).then(|| self.processes.owner(socket))
+        if self.writer.knows_owner(socket, lately(now)) {
+            return None;
+        }
+        // Another one that answers by now says nothing of a listener.
+        let is_it = |found: Socket| {
+            socket.remote.is_none() || (found.cookie, found.inode) == (socket.cookie, socket.inode)
+        };
+        let mut is_there = || self.sockets.find(query).map_or(true, |found| found.is_some_and(is_it));
+        Some(self.processes.owner_while(socket, &mut is_there))
     }
 }
 

@@ -208,6 +208,12 @@ pub trait ProcessTable: Send {
     /// Returns the owner of a socket; the socket must have been read before this call.
     fn owner(&mut self, socket: &Socket) -> Owner;
 
+    /// Does the same, and may end a long search where `is_there` says that the socket is gone: nobody holds it then.
+    fn owner_while(&mut self, socket: &Socket, is_there: &mut dyn FnMut() -> bool) -> Owner {
+        let _ = is_there;
+        self.owner(socket)
+    }
+
     /// Returns the owners of many sockets, in their order; cheaper than asking one by one.
     fn owners(&mut self, sockets: &[Socket]) -> Vec<Owner> {
         sockets.iter().map(|socket| self.owner(socket)).collect()

@@ -59,7 +59,7 @@ proptest! {
         let limits = IndexLimits { sockets: 6, ..IndexLimits::default() };
         let (mut leader, mut follower) = (IndexWriter::new(limits.clone()), IndexWriter::new(limits));
         let (told, news) = channel();
-        leader.on_news(move |news| told.send(news).unwrap());
+        leader.on_news(move |news| news.into_iter().for_each(|news| told.send(news).unwrap()));
         let (led, followed) = (recorded(&mut leader), recorded(&mut follower));
         let mut millis = 0;
         for step in steps {

@@ -28,6 +28,9 @@ struct State {
     asks: Option<Requests>,
     /// How long an answer takes.
     pause: Duration,
+    /// What answers once a socket was found, and whether the search was told that it is there still.
+    then: Option<Option<Socket>>,
+    was_there: Option<bool>,
 }
 
 impl SocketTable for Machine {
@@ -54,6 +57,16 @@ impl ProcessTable for Machine {
         let mut state = self.0.lock().unwrap();
         state.owned += 1;
         state.owners.get(&socket.inode).cloned().unwrap_or(Owner::NoProcess)
+    }
+
+    fn owner_while(&mut self, socket: &Socket, is_there: &mut dyn FnMut() -> bool) -> Owner {
+        let then = self.0.lock().unwrap().then.take();
+        if let Some(then) = then {
+            self.change(|state| state.answers = then.map(|then| (query(), then)).into_iter().collect());
+            let was_there = is_there();
+            self.change(|state| state.was_there = Some(was_there));
+        }
+        self.owner(socket)
     }
 }
 
@@ -264,6 +277,48 @@ fn until_a_connection_is_accepted_its_listener_is_named() {
     assert_eq!(owner_at(2).0, Answer::Provisional);
     machine.change(|state| _ = state.answers.insert(query(), socket(2, SocketState::Established)));
     assert_eq!(owner_at(3), (Answer::Settled, Ok((20, Match::Exact))));
+}
+
+#[test]
+fn where_an_accepted_socket_is_gone_before_its_process_is_found_its_listener_is_named() {
+    clock!(set, clock);
+    let machine = Machine::default();
+    machine.change(|state| {
+        state.listed = vec![socket(1, SocketState::Listen)];
+        state.answers.insert(query(), socket(2, SocketState::Established));
+        state.owners.insert(1, process(10, "master"));
+    });
+    let mut resolver = machine.resolver(clock);
+    set(1);
+    assert_eq!(resolver.resolve(&query(), at(0)).unwrap(), Answer::Unowned);
+    resolver.stand_by(&query(), at(0)).unwrap();
+    assert_eq!(pid(&resolver.index(), flow(at(0), at(9), false)), Ok((10, Match::Listener)));
+    // It has no part in what this end opened.
+    assert_eq!(pid(&resolver.index(), flow(at(0), at(9), true)), Err(Unattributed::NoPid));
+}
+
+#[test]
+fn a_search_is_told_whether_the_socket_is_there_still() {
+    clock!(set, clock);
+    set(1);
+    let there = |before: Socket, then: Option<Socket>| {
+        let machine = Machine::default();
+        machine.change(|state| {
+            state.answers.insert(query(), before);
+            state.then = Some(then);
+        });
+        machine.resolver(clock).resolve(&query(), at(0)).unwrap();
+        let state = machine.0.lock().unwrap();
+        state.was_there
+    };
+    let connected = socket(2, SocketState::Established);
+    assert_eq!(there(connected.clone(), Some(connected.clone())), Some(true));
+    assert_eq!(there(connected.clone(), Some(Socket { inode: 0, ..connected.clone() })), Some(false));
+    assert_eq!(there(connected.clone(), Some(socket(3, SocketState::Established))), Some(false));
+    assert_eq!(there(connected.clone(), None), Some(false));
+    // A connection that was accepted meanwhile says nothing of the listener.
+    assert_eq!(there(socket(1, SocketState::Listen), Some(connected)), Some(true));
+    assert_eq!(there(socket(1, SocketState::Listen), None), Some(false));
 }
 
 #[test]

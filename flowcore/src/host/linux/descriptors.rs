@@ -17,14 +17,22 @@ pub(super) struct Descriptors {
     pub glance: Glance,
     /// Whether `glance` knows how many there are.
     is_counted: bool,
+    /// Whether the process is this one: the open folder is one of its descriptors.
+    is_own: bool,
 }
 
 impl Descriptors {
-    /// Opens a process's folder; `is_counted` tells whether the kernel counts what is in it.
-    pub(super) fn open(proc: &OwnedFd, pid: u32, is_counted: bool) -> io::Result<Descriptors> {
+    /// Opens a process's folder; `is_counted` tells whether the kernel counts what is in it, `is_own` whether the process
+    /// is this one.
+    pub(super) fn open(proc: &OwnedFd, pid: u32, is_counted: bool, is_own: bool) -> io::Result<Descriptors> {
         let folder = rustix::fs::openat(proc, format!("{pid}/fd"), FOLDER, Mode::empty())?;
         let glance = glance(&folder, "", AtFlags::EMPTY_PATH)?;
-        Ok(Descriptors { folder, glance, is_counted })
+        Ok(Descriptors { folder, glance, is_counted, is_own })
+    }
+
+    /// Returns what the process looks like once the folder is closed.
+    pub(super) fn closed(&self) -> Glance {
+        Glance { open: self.glance.open.saturating_sub(self.is_own.into()), ..self.glance }
     }
 
     /// Returns the inode of the socket that a descriptor stands for.
@@ -50,6 +58,10 @@ impl Descriptors {
                     return Ok(false);
                 }
                 let target = target(&self.folder, next);
+                if target == Err(Errno::ACCESS) {
+                    // The kernel lists them, but none may be looked at: it asks for each whether the process may be.
+                    return Ok(true);
+                }
                 found += u64::from(target != Err(Errno::NOENT));
                 if let Ok(Some(inode)) = target {
                     each(next, inode);
@@ -72,16 +84,10 @@ impl Descriptors {
         Ok(true)
     }
 
-    /// Tells whether one of them stands for a socket; the latest are looked at first.
-    pub(super) fn hold(&self, inode: u64) -> bool {
-        self.numbers().is_ok_and(|numbers| {
-            numbers.into_iter().rev().take(SOME).any(|number| self.socket(number) == Some(inode))
-        })
-    }
-
     /// Returns the numbers of all descriptors, upwards.
     pub(super) fn numbers(&self) -> io::Result<Vec<u32>> {
-        let mut numbers = numbers(&self.folder)?;
+        let expected = if self.is_counted { self.glance.open } else { u64::MAX };
+        let mut numbers = numbers(&self.folder, expected)?;
         numbers.sort_unstable();
         Ok(numbers)
     }
@@ -113,12 +119,15 @@ pub(super) fn socket(folder: &OwnedFd, path: impl Arg) -> Result<Option<u64>, Er
     Ok(inode.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()))
 }
 
-/// Reads the entries of a folder whose names are numbers.
-pub(super) fn numbers(folder: &OwnedFd) -> io::Result<Vec<u32>> {
+/// Reads the entries of a folder whose names are numbers; after the expected number of them the kernel is not asked for
+/// more.
+pub(super) fn numbers(folder: &OwnedFd, expected: u64) -> io::Result<Vec<u32>> {
     let mut buffer = Vec::with_capacity(16 << 10);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
     let mut numbers = Vec::new();
-    while let Some(entry) = entries.next() {
+    while !(entries.is_buffer_empty() && numbers.len() as u64 >= expected)
+        && let Some(entry) = entries.next()
+    {
         let entry = entry?;
         numbers.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
     }
@@ -133,8 +142,6 @@ pub(super) fn glance(folder: &OwnedFd, path: &str, flags: AtFlags) -> io::Result
     Ok(Glance { instance, open: about.stx_size, uid: about.stx_uid })
 }
 
-/// So many descriptors are looked at for one socket.
-const SOME: usize = 64;
 /// One in so many numbers may be missing before the descriptors are listed.
 const GAPS: u64 = 8;
 /// After so many descriptors the time is looked at.
@@ -168,6 +175,20 @@ mod tests {
             let mut found = Vec::new();
             assert!(descriptors.sockets(|| true, |number, inode| found.push((number, inode))).unwrap());
             assert_eq!(found, expected, "{open}");
+        }
+    }
+
+    #[test]
+    fn of_this_process_the_open_folder_is_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("stat"), "btime 5\n").unwrap();
+        let own = std::process::id();
+        for (pid, open) in [(own, 4), (own + 1, 5)] {
+            fs::create_dir_all(folder.path().join(format!("{pid}/fd"))).unwrap();
+            let mut descriptors = Proc::open(folder.path()).unwrap().descriptors(pid).unwrap();
+            descriptors.glance.open = 5;
+            assert_eq!(descriptors.closed().open, open);
+            assert_eq!(descriptors.closed().instance, descriptors.glance.instance);
         }
     }
 }

@@ -100,7 +100,7 @@ impl Holders {
                 sockets.push((number, inode));
             },
         )?;
-        let mut seen = descriptors.glance;
+        let mut seen = descriptors.closed();
         // What was not read whole looks changed the next time.
         seen.open = if in_time { seen.open } else { u64::MAX };
         self.replace(pid, seen, sockets, wanted);

@@ -17,6 +17,7 @@ mod holders;
 mod listing;
 mod namespace;
 mod netlink;
+mod newcomers;
 mod numbers;
 mod owners;
 mod processes;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::host::{Owner, Process, ProcessTable, Socket};
 
 use super::container::Cgroups;
-use super::descriptors::Glance;
 use super::holders::{Holder, Holders, Wanted};
+use super::newcomers::Newcomers;
 use super::numbers::Numbers;
 use super::processes::{Places, Proc, Stat};
 use super::users::Users;
@@ -34,12 +34,12 @@ pub struct Processes {
     nowhere: Numbers,
     /// Users of processes that cannot be looked into.
     closed_users: HashSet<u32>,
-    /// When the last sweep began, and the newest process id then.
-    swept: Option<(Instant, Option<u32>)>,
+    /// When the last sweep began.
+    swept: Option<Instant>,
     /// When processes without descriptors were last looked at: threads of the kernel, half of all on a small machine.
     swept_empty: Option<Instant>,
-    /// The newest processes that were asked, and how they looked.
-    asked: Vec<(u32, Glance)>,
+    /// Who came since.
+    newcomers: Newcomers,
     sweeps: u64,
     lookups: u64,
     /// Parents of ancestors, as far as this lookup asked for them.
@@ -93,7 +93,7 @@ impl Processes {
             closed_users: HashSet::new(),
             swept: None,
             swept_empty: None,
-            asked: Vec::new(),
+            newcomers: Newcomers::default(),
             sweeps: 0,
             lookups: 0,
             parents: HashMap::new(),
@@ -132,6 +132,10 @@ impl ProcessTable for Processes {
     /// The first search has to read the descriptors of all processes. On a machine with many, that takes longer than one
     /// search may take, and who else holds the socket may be missed: `owners(&[])` reads them all at the start.
     fn owner(&mut self, socket: &Socket) -> Owner {
+        self.owner_while(socket, &mut || true)
+    }
+
+    fn owner_while(&mut self, socket: &Socket, is_there: &mut dyn FnMut() -> bool) -> Owner {
         self.counts.asked += 1;
         self.lookups += 1;
         self.parents.clear();
@@ -142,14 +146,31 @@ impl ProcessTable for Processes {
         let deadline = Instant::now() + self.budget;
         let wanted = Wanted::new(std::slice::from_ref(socket));
         let remembered = self.still_held(inode);
-        let found = remembered
-            || self.ask_newest(&wanted, inode, deadline)
-            || self.ask_recent(&wanted, inode, deadline);
+        let is_recent = self.swept.is_some_and(|at| at.elapsed() < RECHECK);
+        let (mut found, mut others) = (remembered, !(remembered && is_recent));
+        if others {
+            let round = self.proc.newest().map(|newest| self.newcomers.round(newest)).unwrap_or_default();
+            let mut whole = self.ask_newcomers(&round.first, &wanted, inode, deadline) && round.whole;
+            found = found || !self.holders.of(inode).is_empty() || self.ask_recent(&wanted, inode, deadline);
+            whole = whole && self.ask_newcomers(&round.then, &wanted, inode, deadline);
+            found = found || !self.holders.of(inode).is_empty();
+            if whole {
+                self.newcomers.end(&round);
+            }
+            // Sockets spread by fork, seldom otherwise: among those who were there before nobody else has come to hold it.
+            others = !(whole && is_recent);
+        }
         self.counts.remembered += u64::from(remembered);
         self.counts.recent += u64::from(found && !remembered);
-        let settle = if self.proc.counts_descriptors { self.budget } else { SETTLE };
-        let deadline = if found { deadline.min(Instant::now() + settle) } else { deadline };
-        let whole = (found && self.is_settled(remembered)) || self.sweep(&wanted, deadline, settle);
+        let whole = if found && !others {
+            true
+        } else if found || is_there() {
+            let settle = if self.proc.counts_descriptors { self.budget } else { SETTLE };
+            let deadline = if found { deadline.min(Instant::now() + settle) } else { deadline };
+            self.sweep(&wanted, deadline, Search { settle, others, is_there })
+        } else {
+            true
+        };
         let owner = self.choose(socket, whole);
         if let Owner::Process { process, .. } = &owner {
             self.remember(process.pid);
@@ -163,7 +184,8 @@ impl ProcessTable for Processes {
         self.lookups += 1;
         self.parents.clear();
         let wanted = Wanted::new(sockets);
-        let whole = self.sweep(&wanted, Instant::now() + LONG_BUDGET, LONG_BUDGET);
+        let search = Search { settle: LONG_BUDGET, others: true, is_there: &mut || true };
+        let whole = self.sweep(&wanted, Instant::now() + LONG_BUDGET, search);
         self.nowhere.retain(|inode| wanted.has(*inode));
         let choose = |socket| {
             let owner = self.choose(socket, whole);
@@ -196,36 +218,48 @@ impl Processes {
         !self.holders.of(inode).is_empty()
     }
 
-    /// Tells whether no other process can have come to hold a socket since the last sweep, as far as is likely: sockets
-    /// spread by fork, seldom otherwise.
-    fn is_settled(&self, remembered: bool) -> bool {
-        let Some((at, newest)) = self.swept else { return false };
-        at.elapsed() < RECHECK && (remembered || (newest.is_some() && self.proc.newest() == newest))
-    }
-
-    /// Asks the processes that came since the last sweep whether they hold a socket, the newest first: many live but for
-    /// one exchange, and are gone before all processes can be looked at.
-    fn ask_newest(&mut self, wanted: &Wanted<'_>, inode: u64, deadline: Instant) -> bool {
-        let Some(newest) = self.proc.newest() else { return false };
-        let before = self.swept.and_then(|(_, newest)| newest).unwrap_or_default();
-        let first = before.max(newest.saturating_sub(NEWEST)).saturating_add(1);
-        self.asked.retain(|(pid, _)| (first..=newest).contains(pid));
-        for pid in (first..=newest).rev().filter(|pid| self.holders.known(*pid).is_none()) {
+    /// Reads processes that came since the last sweep: many live but for one exchange, and are gone before all processes
+    /// can be looked at. With a holder its ancestors are read. Returns whether there was time for all.
+    fn ask_newcomers(&mut self, numbers: &[u32], wanted: &Wanted<'_>, inode: u64, deadline: Instant) -> bool {
+        for &pid in numbers {
             let Ok(glance) = self.proc.glance(pid) else { continue };
-            // What was asked and has as many descriptors is not asked again.
-            if self.proc.counts_descriptors && self.asked.contains(&(pid, glance)) {
+            let is_known =
+                self.holders.known(pid).is_some_and(|known| known.seen.instance == glance.instance);
+            if self.newcomers.is_thread(pid, &glance)
+                || (self.holders.is_unchanged(pid, &glance) && self.trusts_glance(pid))
+            {
                 continue;
             }
-            self.asked.retain(|(other, _)| *other != pid);
-            self.asked.push((pid, glance));
-            // Threads have numbers, too, and show the descriptors of their process.
-            if self.proc.descriptors(pid).is_ok_and(|descriptors| descriptors.hold(inode))
-                && self.proc.is_process(pid)
-            {
-                return self.read(pid, wanted, deadline);
+            if !is_known && !self.proc.is_process(pid) {
+                self.newcomers.add_thread(pid, glance);
+                continue;
+            }
+            self.newcomers.add(pid);
+            if self.read(pid, wanted, deadline) {
+                self.ask_ancestors(pid, wanted, inode, deadline);
+            }
+            if Instant::now() > deadline {
+                return false;
             }
         }
-        false
+        true
+    }
+
+    /// Reads the ancestors of a holder, as far as they hold the socket, too.
+    fn ask_ancestors(&mut self, mut pid: u32, wanted: &Wanted<'_>, inode: u64, deadline: Instant) {
+        for _ in 0..GENERATIONS {
+            let about = self.holders.known(pid).and_then(|known| known.about.as_ref());
+            let Some(parent) = about.map(|(process, _)| process.ppid).filter(|ppid| *ppid > 0) else { break };
+            let is_known =
+                self.proc.glance(parent).is_ok_and(|glance| self.holders.is_unchanged(parent, &glance));
+            if !is_known {
+                self.read(parent, wanted, deadline);
+            }
+            if self.holders.of(inode).iter().all(|holder| holder.pid != parent) {
+                break;
+            }
+            pid = parent;
+        }
     }
 
     /// Asks the processes that were named last whether they hold a socket.
@@ -272,9 +306,8 @@ impl Processes {
     }
 
     /// Looks at all processes and reads the descriptors of those that are new or have changed; of the others too, if a
-    /// socket is then held by nobody. Ends `settle` after the first socket was found. Returns whether everything was
-    /// looked at that had to be.
-    fn sweep(&mut self, wanted: &Wanted<'_>, mut deadline: Instant, settle: Duration) -> bool {
+    /// socket is then held by nobody and is there still. Returns whether everything was looked at that had to be.
+    fn sweep(&mut self, wanted: &Wanted<'_>, mut deadline: Instant, search: Search<'_>) -> bool {
         self.counts.sweeps += 1;
         self.sweeps += 1;
         let began = (Instant::now(), self.proc.newest());
@@ -285,14 +318,14 @@ impl Processes {
         let mut visit = |table: &mut Self, pid: u32| {
             if table.read(pid, wanted, deadline) && !is_found {
                 is_found = true;
-                deadline = deadline.min(Instant::now() + settle);
+                deadline = deadline.min(Instant::now() + search.settle);
             }
-            Instant::now() <= deadline
+            Instant::now() <= deadline && (search.others || !is_found)
         };
-        let mut in_time = true;
+        let mut goes_on = true;
         let skips_empty = self.swept_empty.is_some_and(|at| at.elapsed() < RECHECK);
         for pid in pids {
-            if !in_time {
+            if !goes_on {
                 break;
             }
             if skips_empty && self.holders.known(pid).is_some_and(|known| known.empty) {
@@ -311,38 +344,40 @@ impl Processes {
                 self.holders.note_empty(pid, *glance);
                 self.holders.see(pid, self.sweeps);
             } else if glance.is_ok_and(|glance| wanted.has_user(glance.uid)) {
-                in_time = visit(self, pid);
+                goes_on = visit(self, pid);
             } else {
                 later.push(pid);
             }
         }
         for pid in later {
-            in_time = in_time && visit(self, pid);
+            goes_on = goes_on && visit(self, pid);
         }
-        if in_time {
+        if goes_on {
             self.holders.keep_seen_in(self.sweeps);
-            self.swept = Some(began);
+            self.swept = Some(began.0);
+            self.newcomers.looked(began.1);
             self.swept_empty = if skips_empty { self.swept_empty } else { Some(began.0) };
         }
-        if self.is_any_missing(wanted) {
+        if self.is_any_missing(wanted) && (search.is_there)() {
             for pid in unchanged {
                 let may_hold = self.holders.known(pid).is_some_and(|known| known.may_hold_more());
                 if may_hold {
-                    in_time = in_time && visit(self, pid);
+                    goes_on = goes_on && visit(self, pid);
                 }
-                if !in_time || !self.is_any_missing(wanted) {
+                if !goes_on || !self.is_any_missing(wanted) {
                     break;
                 }
             }
-            if in_time {
+            if goes_on {
                 self.note_missing(wanted);
             }
         }
         let (users, closed) = self.holders.unreadable();
         self.closed_users = users;
         self.counts.closed_processes = closed as u64;
-        self.counts.out_of_time += u64::from(!in_time && !is_found);
-        in_time
+        let whole = goes_on || (is_found && !search.others);
+        self.counts.out_of_time += u64::from(!whole && !is_found);
+        whole
     }
 
     /// Tells whether an unchanged look means unchanged descriptors; a process that may not be read is not tried again.
@@ -503,6 +538,16 @@ impl Processes {
     }
 }
 
+/// How a sweep goes on.
+struct Search<'a> {
+    /// How long after a socket was found.
+    settle: Duration,
+    /// Whether it does once one was found: others may hold it.
+    others: bool,
+    /// Whether the socket is still there.
+    is_there: &'a mut dyn FnMut() -> bool,
+}
+
 /// How long the search for one owner may take.
 const BUDGET: Duration = Duration::from_millis(20);
 /// How long the search for the owners of many may take.
@@ -514,8 +559,6 @@ const SETTLE: Duration = Duration::from_millis(2);
 const RECHECK: Duration = Duration::from_secs(1);
 /// How many of the latest owners are asked first.
 const RECENT: usize = 16;
-/// How many of the process ids that were given last are tried before all others.
-const NEWEST: u32 = 8;
 /// How many sockets without a holder are remembered at most.
 const NOWHERE: usize = 65_536;
 /// How far up ancestors are followed.

@@ -30,6 +30,8 @@ pub(super) struct Proc {
     pub counts_descriptors: bool,
     /// Whether processes of others are not even listed (`hidepid`).
     pub hides_others: bool,
+    /// The number of this process.
+    own: u32,
 }
 
 /// The parts of `/proc/PID/stat` that are needed. Another program in the same process begins at another address.
@@ -55,11 +57,12 @@ impl Proc {
             tick: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
             counts_descriptors: false,
             hides_others: false,
+            own: std::process::id(),
         };
         // This process has descriptors, so their number can't be 0 where they are counted. A directory elsewhere, as in
         // tests, has a size of another meaning.
         let is_proc = rustix::fs::fstatfs(&proc.root).is_ok_and(|about| about.f_type == PROC_MAGIC);
-        let own = proc.glance(std::process::id());
+        let own = proc.glance(proc.own);
         proc.counts_descriptors = is_proc && own.is_ok_and(|own| own.open > 0);
         proc.hides_others = is_proc && !proc.exists(1);
         Ok(proc)
@@ -68,7 +71,7 @@ impl Proc {
     /// Returns the process ids, the newest first: downwards from the one given last, then downwards from the highest.
     pub(super) fn pids(&self, newest: Option<u32>) -> io::Result<Vec<u32>> {
         let folder = rustix::fs::openat(&self.root, ".", FOLDER, Mode::empty())?;
-        let mut pids = numbers(&folder)?;
+        let mut pids = numbers(&folder, u64::MAX)?;
         let newest = newest.unwrap_or(u32::MAX);
         pids.sort_unstable_by_key(|pid| (*pid > newest, std::cmp::Reverse(*pid)));
         Ok(pids)
@@ -107,7 +110,7 @@ impl Proc {
 
     /// Opens a process's folder of descriptors.
     pub(super) fn descriptors(&self, pid: u32) -> io::Result<Descriptors> {
-        Descriptors::open(&self.root, pid, self.counts_descriptors)
+        Descriptors::open(&self.root, pid, self.counts_descriptors, pid == self.own)
     }
 
     /// Reads what may change a process's name or parent.

@@ -33,6 +33,17 @@ impl Machine {
         // 17 fields that are not read stand before the start.
         let stat = format!("{pid} ({name}) S {ppid} {}{start} 0 0", "0 ".repeat(17));
         fs::write(self.folder.path().join(format!("{pid}/stat")), stat).unwrap();
+        self.group(pid, pid);
+    }
+
+    /// Says of which process a number is.
+    fn group(&self, number: u32, pid: u32) {
+        fs::write(self.folder.path().join(format!("{number}/status")), format!("Tgid:\t{pid}\n")).unwrap();
+    }
+
+    /// Says which number was given last.
+    fn newest(&self, number: u32) {
+        fs::write(self.folder.path().join("loadavg"), format!("0.20 0.18 0.12 1/80 {number}\n")).unwrap();
     }
 
     fn open(&self, pid: u32, descriptor: u32, inode: u64) {
@@ -196,6 +207,43 @@ fn a_search_ends_when_its_time_is_up() {
     assert_eq!(processes.counts().out_of_time, 1);
     // Many are not asked for in such haste.
     assert!(matches!(processes.owners(&[socket(5001)])[0], Owner::Process { .. }));
+}
+
+#[test]
+fn a_socket_that_is_gone_is_not_searched_for() {
+    let machine = Machine::new();
+    machine.process(10, 1, 100, &[(3, 5001)]);
+    let mut processes = machine.processes();
+    assert_eq!(processes.owner_while(&socket(5001), &mut || false), Owner::NoProcess);
+    assert_eq!(processes.counts().sweeps, 0);
+    assert!(matches!(processes.owner_while(&socket(5001), &mut || true), Owner::Process { .. }));
+    assert_eq!(processes.counts().sweeps, 1);
+}
+
+#[test]
+fn who_came_since_is_asked_instead_of_all() {
+    let machine = Machine::new();
+    machine.process(5, 1, 100, &[]);
+    machine.process(10, 5, 100, &[]);
+    machine.newest(10);
+    let mut processes = machine.processes().budget(Duration::from_secs(60));
+    processes.owners(&[]);
+    let swept = Instant::now();
+    // A process opens a socket and hands it to a child, which has a thread.
+    machine.open(10, 4, 5001);
+    machine.process(20, 10, 200, &[(4, 5001)]);
+    machine.process(21, 10, 200, &[(4, 5001)]);
+    machine.group(21, 20);
+    machine.newest(21);
+    let Owner::Process { process, shared } = processes.owner(&socket(5001)) else { panic!() };
+    assert_eq!((process.pid, shared), (20, 2));
+    // A moment later the child opens another one; by then others have come and gone.
+    machine.open(20, 5, 5002);
+    machine.newest(40);
+    let Owner::Process { process, shared } = processes.owner(&socket(5002)) else { panic!() };
+    assert_eq!((process.pid, shared), (20, 1));
+    // What was looked at a second ago is looked at again.
+    assert!(processes.counts().sweeps == 1 || swept.elapsed() >= RECHECK);
 }
 
 #[test]
