@@ -216,19 +216,19 @@ fn is_unsafe(letter: char) -> bool {
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A process with the text all over it.
+/// A process that is called so.
 fn process(text: &str) -> Process {
     Process {
         pid: 7,
         name: text.into(),
         exe: Some(text.into()),
-        args: vec![text.into(), String::new(), text.into()],
+        args: vec![text.into(), String::new()],
         started: time(),
         ppid: 1,
-        parent_name: Some(text.into()),
+        parent_name: Some("init".into()),
         credentials: Credentials { uid: 1000, ..Credentials::default() },
         user: Some(text.into()),
-        container_id: Some(text.into()),
+        container_id: None,
     }
 }
 

@@ -155,7 +155,12 @@ impl Out {
     }
 }
 
-const RECORDS_PER_CHUNK: usize = if TINY { 1 } else { 256 };
+/// Few where fuzz targets are to fill some.
+const RECORDS_PER_CHUNK: usize = match (TINY, cfg!(fuzzing)) {
+    (true, _) => 1,
+    (_, true) => 4,
+    _ => 256,
+};
 /// Flows that end between two looks at what waits: a quarter of a millisecond.
 const ENDED_AT_ONCE: usize = 256;
 /// Flows that end for a batch of packets while others wait: four times as many as it can open.
