@@ -58,10 +58,13 @@ def captures():
 
 
 def texts():
-    """Every code point, some 300 to a seed."""
+    """Every code point, 300 to an input, in all outputs: to be run once, being slow. And short seeds."""
     letters = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) != "Cs"]
     for number, start in enumerate(range(0, len(letters), 300)):
-        put("output", f"{number:04}", "".join(letters[start : start + 300]).encode())
+        put("output.once", f"{number:04}", b"\xff" + "".join(letters[start : start + 300]).encode())
+
+    for which in range(11):
+        put("output", f"one-{which}", bytes([which]) + "'=a\t\u202eb".encode())
 
 
 def kernel():
@@ -167,8 +170,8 @@ def spools():
 
 
 def main():
-    for target in (HERE / "fuzz_targets").glob("*.rs"):
-        (HERE / "corpus" / target.stem).mkdir(parents=True, exist_ok=True)
+    for target in [*(path.stem for path in (HERE / "fuzz_targets").glob("*.rs")), "output.once"]:
+        (HERE / "corpus" / target).mkdir(parents=True, exist_ok=True)
     for make in (captures, texts, kernel, own, spools):
         make()
 

@@ -1,5 +1,7 @@
 //! Any text wherever a record has text from outside: JSON gives it back, CSV gives it back escaped, and nothing that acts
 //! on a terminal or hides what it says stands in any output.
+//!
+//! Input: a byte that says which output, 255 for all, and the text.
 #![no_main]
 
 use std::collections::HashMap;
@@ -15,13 +17,13 @@ use flowcore::key::{Endpoint, Proto};
 use flowcore::l7::Transaction;
 use flowcore::packet::{Frame, Labels, LinkType};
 use flowcore::record::{
-    AlertRecord, Column, EventKind, EventSource, FlowRecord, Match, NetworkEvent, Owners, ProcessChange,
-    ProcessObject, ProcessRecord, Record, Rule, SightedAs, SightedSocket, SocketRecord,
+    AlertRecord, Column, EndReason, EventKind, EventSource, FlowRecord, Match, NetworkEvent, Owners,
+    ProcessChange, ProcessObject, ProcessRecord, Record, Rule, SightedAs, SightedSocket, SocketRecord,
 };
 use flowcore::sink::{
     Existing, Format, HostRecords, SightedLines, Sink, open, open_host, read_sighted, read_sockets,
 };
-use flowcore::table::{EndedFlow, FlowTable, TableOptions};
+use flowcore::table::{FlowTable, TableOptions};
 use flowcore::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
@@ -30,68 +32,92 @@ static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
     Column::parse("src_ip,interface,dns,dns_query,src_process,dst_unattributed").expect("columns")
 });
 
+/// What is written and read back of a text.
+const OUTPUTS: [fn(&str); 11] = [
+    flow_as_json,
+    flow_as_csv,
+    |text| flow_as_table(text, None),
+    |text| flow_as_table(text, Some(&*COLUMNS)),
+    socket_as_json,
+    socket_as_csv,
+    sighted_socket,
+    others_as_json,
+    |text| {
+        same_in_csv(
+            "event.csv",
+            HostRecords::Events,
+            Record::Event(&event(text)),
+            "process_binary_path",
+            text,
+        )
+    },
+    |text| same_in_csv("process.csv", HostRecords::Processes, Record::Process(&gone(text)), "exe", text),
+    tables_and_logs,
+];
+
 fuzz_target!(|data: &[u8]| {
-    let text = String::from_utf8_lossy(data);
-    let process = Arc::new(process(&text));
-    flows(&text, &process);
-    sockets(&text, &process);
-    others(&text, &process);
+    let Some((&which, text)) = data.split_first() else { return };
+    let text = String::from_utf8_lossy(text);
+    match which {
+        255 => OUTPUTS.iter().for_each(|output| output(&text)),
+        _ => OUTPUTS[usize::from(which) % OUTPUTS.len()](&text),
+    }
 });
 
-/// Flows as JSON lines, CSV and tables.
-fn flows(text: &str, process: &Arc<Process>) {
-    let mut flow = flow();
-    flow.labels = Some(Arc::new(Labels { interface: Some(text.into()), ..Labels::default() }));
-    flow.l7.dns = vec![Transaction::new(1, text)];
-    let owner = Owner::Process { process: Arc::clone(process), shared: 2 };
-    let src = ProcessObject::of(&owner, Match::Exact, Some(3)).map(Ok);
-    flow.owners = Some(Box::new(Owners { src, dst: None }));
-    let through = |name: &str, format, columns| {
-        let open = |path: &str| open(path, format, columns, &Existing::Overwrite.into());
-        written(name, open, &[Record::Flow(&flow)])
-    };
-    // What is kept of a name has a limit.
-    let query = flow.l7.dns[0].query().unwrap_or_default();
-
-    let json = objects(&through("f.jsonl", Format::Jsonl, Some(&*COLUMNS)));
+fn flow_as_json(text: &str) {
+    let flow = flow(text);
+    let json = objects(&flow_as(&flow, "f.jsonl", Format::Jsonl, Some(&*COLUMNS)));
+    let query = query(&flow);
     assert_eq!(json[0]["interface"], *text);
     assert_eq!(json[0]["dns_query"].as_str().unwrap_or_default(), query);
     assert_eq!(json[0]["dns"][0]["query"].as_str().unwrap_or_default(), query);
-    same_process(&json[0]["src_process"], process);
+    let owner = &json[0]["src_process"];
+    let args: Vec<&str> =
+        owner["args"].as_array().into_iter().flatten().flat_map(|arg| arg.as_str()).collect();
+    assert_eq!((&owner["name"], &owner["exe"], &owner["user"]), (&text.into(), &text.into(), &text.into()));
+    assert_eq!(args, process(text).args);
+}
 
-    let csv = rows(&through("f.csv", Format::Csv, Some(&*COLUMNS)));
+fn flow_as_csv(text: &str) {
+    let flow = flow(text);
+    let csv = rows(&flow_as(&flow, "f.csv", Format::Csv, Some(&*COLUMNS)));
     assert_eq!(csv[0]["interface"], cell(text));
-    assert_eq!(csv[0]["dns_query"], cell(query));
-    assert_eq!(csv[0]["src_process_name"], cell(&process.name));
+    assert_eq!(csv[0]["dns_query"], cell(query(&flow)));
+    assert_eq!(csv[0]["src_process_name"], cell(text));
     assert_eq!(csv[0]["src_process_exe"], cell(text));
     let args: Vec<String> = serde_json::from_str(&csv[0]["src_process_args"]).expect("a list");
-    assert_eq!(args, process.args);
+    assert_eq!(args, process(text).args);
+}
 
-    for columns in [None, Some(&**COLUMNS)] {
-        let table = through("f", Format::Table, columns);
-        assert_eq!(table.lines().count(), 2, "{table:?}");
-        assert!(table.contains(&escaped(&process.name)));
+fn flow_as_table(text: &str, columns: Option<&[Column]>) {
+    let table = flow_as(&flow(text), "f", Format::Table, columns);
+    assert_eq!(table.lines().count(), 2, "{table:?}");
+    assert!(table.contains(&escaped(text)));
+}
+
+fn flow_as(flow: &FlowRecord, name: &str, format: Format, columns: Option<&[Column]>) -> String {
+    let open = |path: &str| open(path, format, columns, &Existing::Overwrite.into());
+    written(name, open, &[Record::Flow(flow)])
+}
+
+fn socket_as_json(text: &str) {
+    let socket = socket(text);
+    let json = host("s.jsonl", HostRecords::Sockets, &[Record::Socket(&socket)]);
+    assert_eq!(objects(&json)[0]["user"], *text);
+    assert_eq!(read_sockets(&path("s.jsonl")).expect("what was written"), [socket]);
+}
+
+fn socket_as_csv(text: &str) {
+    let socket = socket(text);
+    same_in_csv("s.csv", HostRecords::Sockets, Record::Socket(&socket), "process_exe", text);
+    let read = read_sockets(&path("s.csv")).expect("what was written");
+    // Escapes stay, and an empty cell is none.
+    if escaped(text) == text && !text.is_empty() && !text.starts_with("'\\") {
+        assert_eq!(read, [socket]);
     }
 }
 
-/// Sockets, written and read back.
-fn sockets(text: &str, process: &Arc<Process>) {
-    let owner = Owner::Process { process: Arc::clone(process), shared: 1 };
-    let socket = SocketRecord::new(time(), socket(), Some(text.into()), &owner);
-    let records = [Record::Socket(&socket)];
-    let path = |name: &str| FOLDER.join(name).to_str().expect("a path").to_owned();
-
-    let json = host("s.jsonl", HostRecords::Sockets, &records);
-    assert_eq!(objects(&json)[0]["user"], *text);
-    assert_eq!(read_sockets(&path("s.jsonl")).expect("what was written"), [socket.clone()]);
-
-    let csv = host("s.csv", HostRecords::Sockets, &records);
-    assert_eq!(rows(&csv)[0]["process_exe"], cell(text));
-    let read = read_sockets(&path("s.csv")).expect("what was written");
-    if escaped(text) == text && !text.is_empty() {
-        assert_eq!(read, [socket]);
-    }
-
+fn sighted_socket(text: &str) {
     let sighted = SightedSocket {
         netns: 0,
         proto: Proto::TCP,
@@ -104,51 +130,35 @@ fn sockets(text: &str, process: &Arc<Process>) {
         valid_from: time(),
         seen: time(),
         valid_to: None,
-        owner: Some(owner),
+        owner: Some(owner(text)),
     };
     let mut lines = SightedLines::open(&path("w.jsonl"), Existing::Overwrite).expect("a file");
     lines.write(&sighted).expect("room");
     lines.finish().expect("room");
-    let [read] = read_sighted(&path("w.jsonl")).expect("what was written").try_into().expect("one");
-    assert_eq!(read, sighted);
+    assert_eq!(read_sighted(&path("w.jsonl")).expect("what was written"), [sighted]);
 }
 
-/// Whatever else has text in it.
-fn others(text: &str, process: &Arc<Process>) {
-    let gone = ProcessRecord { timestamp: time(), change: ProcessChange::Gone, process: Arc::clone(process) };
-    let event = NetworkEvent {
-        timestamp: time(),
-        kind: EventKind::Close,
-        cookie: None,
-        local: end(1),
-        remote: end(2),
-        process: Some(Arc::clone(process)),
-        tid: None,
-        source: EventSource::Kernel,
-    };
-    let owner = Owner::Process { process: Arc::clone(process), shared: 1 };
-    let alert = AlertRecord {
-        timestamp: time(),
-        rule: Rule::NewRemote,
-        compared_with: text.into(),
-        message: text.into(),
-        socket: SocketRecord::new(time(), socket(), None, &owner),
-    };
-    let all =
-        [Record::Process(&gone), Record::Event(&event), Record::Alert(&alert), Record::Socket(&alert.socket)];
+fn others_as_json(text: &str) {
+    let (gone, event, alert) = (gone(text), event(text), alert(text));
+    let all = [Record::Process(&gone), Record::Event(&event), Record::Alert(&alert)];
     let json = objects(&host("o.jsonl", HostRecords::Sockets, &all));
-    assert_eq!(json[0]["name"], process.name);
+    assert_eq!(json[0]["name"], *text);
     assert_eq!(json[1]["process"]["binary_path"], *text);
     assert_eq!(json[2]["message"], *text);
-    let csv = rows(&host("e.csv", HostRecords::Events, &all[1..2]));
-    assert_eq!(csv[0]["process_binary_path"], cell(text));
-    let csv = rows(&host("process.csv", HostRecords::Processes, &all[..1]));
-    assert_eq!(csv[0]["exe"], cell(text));
-    for records in [HostRecords::Sockets, HostRecords::Events] {
-        host("o", records, &all);
-    }
-    host("process.log", HostRecords::Processes, &all[..1]);
-    host("s.log", HostRecords::Sockets, &all[3..]);
+}
+
+fn same_in_csv(name: &str, records: HostRecords, record: Record<'_>, column: &str, text: &str) {
+    assert_eq!(rows(&host(name, records, &[record]))[0][column], cell(text));
+}
+
+fn tables_and_logs(text: &str) {
+    let (gone, event, alert) = (gone(text), event(text), alert(text));
+    let all =
+        [Record::Socket(&alert.socket), Record::Process(&gone), Record::Event(&event), Record::Alert(&alert)];
+    host("o", HostRecords::Sockets, &all);
+    host("o", HostRecords::Events, &all);
+    host("process.log", HostRecords::Processes, &all);
+    host("s.log", HostRecords::Sockets, &all);
 }
 
 /// Writes records that the sink takes, and returns the text.
@@ -184,15 +194,6 @@ fn rows(text: &str) -> Vec<HashMap<String, String>> {
     csv::Reader::from_reader(text.as_bytes()).deserialize().map(|row| row.expect("CSV")).collect()
 }
 
-fn same_process(object: &serde_json::Value, process: &Process) {
-    assert_eq!(object["name"], process.name);
-    assert_eq!(object["exe"].as_str(), process.exe.as_deref());
-    assert_eq!(object["user"].as_str(), process.user.as_deref());
-    let args: Vec<&str> =
-        object["args"].as_array().into_iter().flatten().flat_map(|arg| arg.as_str()).collect();
-    assert_eq!(args, process.args);
-}
-
 /// docs/record.md: escaped, and nothing that a spreadsheet would run.
 fn cell(text: &str) -> String {
     let runs = text.trim_start_matches('\'').starts_with(['=', '+', '-', '@', '\t', '\r']);
@@ -216,7 +217,25 @@ fn is_unsafe(letter: char) -> bool {
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A process that is called so.
+fn path(name: &str) -> String {
+    FOLDER.join(name).to_str().expect("a path").to_owned()
+}
+
+/// A flow with the text in all that comes from outside.
+fn flow(text: &str) -> FlowRecord {
+    let mut flow = FLOW.clone();
+    flow.labels = Some(Arc::new(Labels { interface: Some(text.into()), ..Labels::default() }));
+    flow.l7.dns = vec![Transaction::new(1, text)];
+    let src = ProcessObject::of(&owner(text), Match::Exact, Some(3)).map(Ok);
+    flow.owners = Some(Box::new(Owners { src, dst: None }));
+    flow
+}
+
+/// The name in it: what is kept of one has a limit.
+fn query(flow: &FlowRecord) -> &str {
+    flow.l7.dns[0].query().unwrap_or_default()
+}
+
 fn process(text: &str) -> Process {
     Process {
         pid: 7,
@@ -232,20 +251,39 @@ fn process(text: &str) -> Process {
     }
 }
 
-fn flow() -> FlowRecord {
-    let packet = [&[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 200, 0, 0], &[10, 0, 0, 1, 10, 0, 0, 2][..]].concat();
-    let frame =
-        Frame { data: &packet, time: Some(time()), wire_len: 20, link: LinkType(101), interface: None };
-    let mut table: FlowTable = FlowTable::new(TableOptions::default());
-    let mut flows: Vec<EndedFlow> = Vec::new();
-    Decoder::new(DecodeOptions::default())
-        .decode(&frame, |packet| table.ingest(&packet, |flow| flows.push(flow)));
-    table.drain(flowcore::record::EndReason::Eof, |flow| flows.push(flow));
-    flows.remove(0).into()
+fn owner(text: &str) -> Owner {
+    Owner::Process { process: Arc::new(process(text)), shared: 2 }
 }
 
-fn socket() -> Socket {
-    Socket {
+fn gone(text: &str) -> ProcessRecord {
+    ProcessRecord { timestamp: time(), change: ProcessChange::Gone, process: Arc::new(process(text)) }
+}
+
+fn event(text: &str) -> NetworkEvent {
+    NetworkEvent {
+        timestamp: time(),
+        kind: EventKind::Close,
+        cookie: None,
+        local: end(1),
+        remote: end(2),
+        process: Some(Arc::new(process(text))),
+        tid: None,
+        source: EventSource::Kernel,
+    }
+}
+
+fn alert(text: &str) -> AlertRecord {
+    AlertRecord {
+        timestamp: time(),
+        rule: Rule::NewRemote,
+        compared_with: text.into(),
+        message: text.into(),
+        socket: socket(text),
+    }
+}
+
+fn socket(text: &str) -> SocketRecord {
+    let socket = Socket {
         kind: SocketKind::Tcp,
         local: end(1),
         remote: Some(end(2)),
@@ -256,8 +294,22 @@ fn socket() -> Socket {
         netns: 7,
         interface: 0,
         cgroup: None,
-    }
+    };
+    SocketRecord::new(time(), socket, Some(text.into()), &owner(text))
 }
+
+/// A flow of one packet.
+static FLOW: LazyLock<FlowRecord> = LazyLock::new(|| {
+    let packet = [&[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 200, 0, 0], &[10, 0, 0, 1, 10, 0, 0, 2][..]].concat();
+    let frame =
+        Frame { data: &packet, time: Some(time()), wire_len: 20, link: LinkType(101), interface: None };
+    let mut table: FlowTable = FlowTable::new(TableOptions::default());
+    let mut flows: Vec<FlowRecord> = Vec::new();
+    Decoder::new(DecodeOptions::default())
+        .decode(&frame, |packet| table.ingest(&packet, |flow| flows.push(flow)));
+    table.drain(EndReason::Eof, |flow| flows.push(flow));
+    flows.remove(0)
+});
 
 fn end(host: u8) -> Endpoint {
     Endpoint { addr: Ipv4Addr::new(192, 0, 2, host).into(), port: Some(443) }
