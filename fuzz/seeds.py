@@ -2,6 +2,7 @@
 """Fills fuzz/corpus with seeds for each target: taken from testdata and from the corpus of captures where it lies beside the
 checkout (or FLOWCAP_CORPUS says where), or made. Standard library only."""
 
+import gzip
 import os
 import pathlib
 import struct
@@ -33,6 +34,11 @@ def frames(data):
         offset += 16 + length
 
 
+def zstd(data):
+    """A zstd frame of one block, as it is."""
+    return b"\x28\xb5\x2f\xfd\0\x58" + struct.pack("<I", len(data) << 3 | 1)[:3] + data
+
+
 def captures():
     """Seeds of all targets that read captures or what is in them."""
     folders = [folder for folder in (TESTDATA / "captures", CAPTURES) if folder.is_dir()]
@@ -40,6 +46,9 @@ def captures():
         data = path.read_bytes()
         for target in ("capture", "records"):
             put(target, path.name, data)
+        if len(data) < LONGEST:
+            put("capture", f"{path.name}.gz", gzip.compress(data, mtime=0))
+            put("capture", f"{path.name}.zst", zstd(data))
         if data[:4] not in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") or len(data) < 24:
             continue
         seed, parts = b"", 0
@@ -58,10 +67,10 @@ def captures():
 
 
 def texts():
-    """Every code point, 300 to an input, in all outputs: to be run once, being slow. And short seeds."""
+    """Every code point, 1000 to an input, in the outputs that escape in their own ways: to be run once, being slow. And short seeds."""
     letters = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) != "Cs"]
-    for number, start in enumerate(range(0, len(letters), 300)):
-        put("output.once", f"{number:04}", b"\xff" + "".join(letters[start : start + 300]).encode())
+    for number, start in enumerate(range(0, len(letters), 1000)):
+        put("output.once", f"{number:04}", b"\xff" + "".join(letters[start : start + 1000]).encode())
 
     for which in range(11):
         put("output", f"one-{which}", bytes([which]) + "'=a\t\u202eb".encode())
@@ -143,8 +152,7 @@ def summed(data):
 def spool_frame(first_seq, lines, gap=0):
     """A frame of a spool: of lines, else of that many missing records."""
     raw = b"".join(b'{"seq":%d}\n' % (first_seq + n) for n in range(lines)) if not gap else b""
-    # A zstd frame of one segment with one raw block, the last one.
-    packed = b"\x28\xb5\x2f\xfd\x20" + bytes([len(raw)]) + struct.pack("<I", len(raw) << 3 | 1)[:3] + raw if raw else b""
+    packed = zstd(raw) if raw else b""
     lengths = struct.pack("<HHIII", 1, gap, len(raw), len(packed), zlib.crc32(packed))
     return summed(b"\xf1fcspl\x1a\n" + lengths + struct.pack("<QQQq", 7, first_seq, lines, 10**18)) + packed
 

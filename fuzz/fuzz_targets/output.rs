@@ -1,7 +1,7 @@
 //! Any text wherever a record has text from outside: JSON gives it back, CSV gives it back escaped, and nothing that acts
 //! on a terminal or hides what it says stands in any output.
 //!
-//! Input: a byte that says which output, 255 for all, and the text.
+//! Input: a byte that says which output, 255 for the first six, and the text.
 #![no_main]
 
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&which, text)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(text);
     match which {
-        255 => OUTPUTS.iter().for_each(|output| output(&text)),
+        255 => OUTPUTS.iter().take(6).for_each(|output| output(&text)),
         _ => OUTPUTS[usize::from(which) % OUTPUTS.len()](&text),
     }
 });

@@ -92,7 +92,7 @@ impl FileSource {
     #[cold]
     fn begin_next(&mut self) -> bool {
         let Some((name, raw)) = self.waiting.next() else { return false };
-        let mut window = Window::new(Stream::Fresh(raw));
+        let mut window = Window::new(Stream::new(raw));
         if let Some(spare) = self.spare.take() {
             window.reuse(spare);
         }

@@ -5,86 +5,60 @@ use std::io::{self, BufRead, Read};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use flate2::bufread::MultiGzDecoder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use zstd::stream::read::Decoder;
+
+use super::unpack::Unpack;
 
 /// The bytes of an input as a capture file has them; compression is recognised at the first read.
-pub(super) enum Stream {
-    /// Nothing was read yet.
-    Fresh(Raw),
-    Plain(Raw),
-    Gzip(Box<MultiGzDecoder<Raw>>),
-    Zstd(Box<Decoder<'static, Raw>>),
-    /// The decoder could not be made.
-    Broken,
+pub(super) struct Stream {
+    raw: Raw,
+    is_recognised: bool,
+    unpack: Option<Unpack>,
 }
 
 impl Stream {
+    pub(super) fn new(raw: Raw) -> Self {
+        Stream { raw, is_recognised: false, unpack: None }
+    }
+
     /// Returns how many bytes were read of the input as it lies on disk.
     pub(super) fn disk_bytes(&self) -> u64 {
-        match self {
-            Stream::Fresh(raw) | Stream::Plain(raw) => raw.total,
-            Stream::Gzip(decoder) => decoder.get_ref().total,
-            Stream::Zstd(decoder) => decoder.get_ref().total,
-            Stream::Broken => 0,
-        }
+        self.raw.total
     }
 
     /// Says how long the next reads may wait altogether.
     pub(super) fn set_patience(&mut self, patience: Duration) {
-        match self {
-            Stream::Fresh(raw) | Stream::Plain(raw) => raw.patience = patience,
-            Stream::Gzip(decoder) => decoder.get_mut().patience = patience,
-            Stream::Zstd(decoder) => decoder.get_mut().patience = patience,
-            Stream::Broken => {}
-        }
+        self.raw.patience = patience;
     }
 
     /// Returns the name of the compression, if there is one.
     pub(super) fn compression(&self) -> Option<&'static str> {
-        match self {
-            Stream::Gzip(_) => Some("gzip"),
-            Stream::Zstd(_) => Some("zstd"),
-            Stream::Fresh(_) | Stream::Plain(_) | Stream::Broken => None,
-        }
+        self.unpack.as_ref().map(Unpack::name)
     }
 
     /// Looks at the first bytes and chooses the decoder.
     fn recognise(&mut self) -> io::Result<()> {
-        let Stream::Fresh(raw) = self else { return Ok(()) };
-        let packed = match raw.magic()? {
-            [0x1F, 0x8B, ..] => Packed::Gzip,
+        self.unpack = match self.raw.magic()? {
+            [0x1F, 0x8B, ..] => Some(Unpack::gzip()),
             // A zstd stream may begin with a skippable frame (RFC 8878, 3.1.2).
-            [0x28, 0xB5, 0x2F, 0xFD] | [0x50..=0x5F, 0x2A, 0x4D, 0x18] => Packed::Zstd,
-            _ => Packed::No,
+            [0x28, 0xB5, 0x2F, 0xFD] | [0x50..=0x5F, 0x2A, 0x4D, 0x18] => Some(Unpack::zstd()?),
+            _ => None,
         };
-        let Stream::Fresh(raw) = mem::replace(self, Stream::Broken) else { return Ok(()) };
-        *self = match packed {
-            Packed::No => Stream::Plain(raw),
-            Packed::Gzip => Stream::Gzip(Box::new(MultiGzDecoder::new(raw))),
-            Packed::Zstd => Stream::Zstd(Box::new(Decoder::with_buffer(raw)?)),
-        };
+        self.is_recognised = true;
         Ok(())
     }
 }
 
 impl Read for Stream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.recognise()?;
-        match self {
-            Stream::Fresh(raw) | Stream::Plain(raw) => raw.read(into),
-            Stream::Gzip(decoder) => decoder.read(into),
-            Stream::Zstd(decoder) => decoder.read(into),
-            Stream::Broken => Ok(0),
+        if !self.is_recognised {
+            self.recognise()?;
+        }
+        match &mut self.unpack {
+            Some(unpack) => unpack.read(&mut self.raw, into),
+            None => self.raw.read(into),
         }
     }
-}
-
-enum Packed {
-    No,
-    Gzip,
-    Zstd,
 }
 
 /// An input as it lies on disk, or comes through a pipe.
@@ -174,8 +148,6 @@ impl Read for Raw {
 }
 
 impl BufRead for Raw {
-    /// Hands out a small piece at a time: a decoder that meets damage gives up what it unpacked in that
-    /// call, and so loses little of what lies before the damage.
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.taken >= self.buffer.len() {
             let mut buffer = mem::take(&mut self.buffer);
@@ -186,8 +158,7 @@ impl BufRead for Raw {
             self.taken = 0;
             read?;
         }
-        let waiting = self.buffer.get(self.taken..).unwrap_or_default();
-        Ok(waiting.get(..PIECE).unwrap_or(waiting))
+        Ok(self.buffer.get(self.taken..).unwrap_or_default())
     }
 
     fn consume(&mut self, n: usize) {
@@ -220,5 +191,3 @@ pub(super) fn timespec(duration: Duration) -> Timespec {
 const MAGIC_LEN: usize = 4;
 /// Compressed bytes read at a time.
 const PACKED_READ: usize = 64 * 1024;
-/// Compressed bytes given to a decoder at a time.
-const PIECE: usize = 512;

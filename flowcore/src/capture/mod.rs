@@ -24,6 +24,7 @@ mod pcapng;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod window;
 
 pub use file::FileSource;

@@ -21,8 +21,12 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// With a checksum at the end, as `zstd` writes it.
 fn zstd(bytes: &[u8]) -> Vec<u8> {
-    ::zstd::encode_all(bytes, 1).unwrap()
+    let mut encoder = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 #[test]
@@ -58,12 +62,52 @@ fn packed_inputs_that_are_cut_or_broken() {
         let (frames, offset, what) = damaged(&packed[..packed.len() / 2]);
         assert!((8000..=10_000).contains(&frames), "{frames} frames, {what}");
         assert!(offset > 900_000, "{offset}");
-        // Whole, but for the last byte: zstd packs in blocks of 128 KiB.
-        assert!(damaged(&packed[..packed.len() - 1]).0 >= 18_000);
+        // The last byte belongs to a checksum: without it, with a wrong one in its place, with more behind it.
+        assert_eq!(damaged(&packed[..packed.len() - 1]).0, 20_000);
+        let mut broken = packed.clone();
+        *broken.last_mut().unwrap() ^= 1;
+        assert_eq!(damaged(&broken).0, 20_000);
         let mut broken = packed.clone();
         broken.extend_from_slice(&[0xEE; 40]);
         let (frames, offset, _) = damaged(&broken);
         assert_eq!((frames, offset), (20_000, file.bytes.len() as u64));
+    }
+}
+
+#[test]
+fn what_was_unpacked_before_damage_counts() {
+    let bytes = three_packets();
+    // A block of deflate and one of a kind that there is not.
+    let mut deflate = flate2::Compress::new(flate2::Compression::fast(), false);
+    let mut packed = Vec::with_capacity(1000);
+    deflate.compress_vec(&bytes, &mut packed, flate2::FlushCompress::Full).unwrap();
+    let gzip = [b"\x1f\x8b\x08\0\0\0\0\0\0\x03", packed.as_slice(), &[0xff; 9]].concat();
+    // A block of zstd as it is and one of a kind that there is not.
+    let header = (bytes.len() as u32) << 3;
+    let zstd = [b"\x28\xb5\x2f\xfd\0\x58", &header.to_le_bytes()[..3], &bytes, &[0xff; 9]].concat();
+    for packed in [gzip, zstd] {
+        let (frames, offset, what) = damaged(&packed);
+        assert_eq!((frames, offset), (3, bytes.len() as u64), "{what}");
+    }
+}
+
+#[test]
+fn all_that_a_gzip_header_can_have() {
+    let bytes = three_packets();
+    let plain = gzip(&bytes);
+    let mut head = b"\x1f\x8b\x08\x1f\0\0\0\0\0\x03\x05\0extraa name\0and a comment\0".to_vec();
+    let mut sum = flate2::Crc::new();
+    sum.update(&head);
+    head.extend(&sum.sum().to_le_bytes()[..2]);
+    let packed = [head.as_slice(), &plain[10..]].concat();
+    assert_eq!(sound(&packed), sound(&bytes));
+    for cut in 4..head.len() {
+        assert_eq!(damaged(&packed[..cut]).0, 0, "{cut}");
+    }
+    for (at, what) in [(3, "header"), (2, "header"), (head.len() - 1, "checksum of a gzip header")] {
+        let mut broken = packed.clone();
+        broken[at] ^= 0x80;
+        assert!(damaged(&broken).2.contains(what), "{at}");
     }
 }
 

@@ -1,0 +1,227 @@
+//! gzip and zstd unpacked, so that damage takes nothing away of what lies before it.
+//!
+//! The readers of flate2 and zstd let go what they had unpacked in the call that meets damage, which may be many
+//! packets. So the decoders below them are fed here: an inflater says how much it wrote even so, and zstd's is given no
+//! more at a time than the block that it asks for.
+
+use std::io::{self, BufRead};
+
+use flate2::{Crc, Decompress, FlushDecompress, Status};
+use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
+
+/// A decoder and what it has unpacked.
+pub(super) struct Unpack {
+    codec: Codec,
+    out: Vec<u8>,
+    taken: usize,
+    filled: usize,
+    /// What is told once everything before it was taken.
+    failure: Option<io::Error>,
+}
+
+enum Codec {
+    Gzip(Box<Gzip>),
+    Zstd(Zstd),
+}
+
+impl Unpack {
+    pub(super) fn gzip() -> Self {
+        Unpack::new(Codec::Gzip(Box::new(Gzip::new())))
+    }
+
+    pub(super) fn zstd() -> io::Result<Self> {
+        Ok(Unpack::new(Codec::Zstd(Zstd { decoder: Decoder::new()?, wanted: 0, is_full: false })))
+    }
+
+    fn new(codec: Codec) -> Self {
+        Unpack { codec, out: vec![0; OUT_LEN], taken: 0, filled: 0, failure: None }
+    }
+
+    /// Returns the name of the compression.
+    pub(super) fn name(&self) -> &'static str {
+        match self.codec {
+            Codec::Gzip(_) => "gzip",
+            Codec::Zstd(_) => "zstd",
+        }
+    }
+
+    /// Reads unpacked bytes; 0 at the end.
+    ///
+    /// # Errors
+    /// Those of `from`, after which it can be gone on with; others for damage.
+    pub(super) fn read(&mut self, from: &mut impl BufRead, into: &mut [u8]) -> io::Result<usize> {
+        while self.taken == self.filled {
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            let input = from.fill_buf()?;
+            let is_end = input.is_empty();
+            let step = match &mut self.codec {
+                Codec::Gzip(gzip) => gzip.step(input, &mut self.out),
+                Codec::Zstd(zstd) => zstd.step(input, &mut self.out),
+            };
+            from.consume(step.read);
+            (self.taken, self.filled, self.failure) = (0, step.written, step.failure);
+            if is_end && step.written == 0 && self.failure.is_none() {
+                return Ok(0);
+            }
+        }
+        let waiting = self.out.get(self.taken..self.filled).unwrap_or_default();
+        let n = waiting.len().min(into.len());
+        if let (Some(into), Some(from)) = (into.get_mut(..n), waiting.get(..n)) {
+            into.copy_from_slice(from);
+        }
+        self.taken += n;
+        Ok(n)
+    }
+}
+
+/// What a decoder did with the input that it was given; none means that there is no more.
+#[derive(Default)]
+struct Step {
+    read: usize,
+    written: usize,
+    failure: Option<io::Error>,
+}
+
+/// One gzip member after the other (RFC 1952).
+struct Gzip {
+    inflater: Decompress,
+    part: Part,
+    /// The bytes of this part so far, but for texts and the body.
+    held: Vec<u8>,
+    flags: u8,
+    /// Of the header.
+    head: Crc,
+    /// Of what was unpacked.
+    body: Crc,
+}
+
+/// A part of a member, in their order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Part {
+    Fixed,
+    Extra,
+    Name,
+    Comment,
+    HeadSum,
+    Body,
+    Tail,
+}
+
+impl Gzip {
+    fn new() -> Self {
+        Gzip {
+            inflater: Decompress::new(false),
+            part: Part::Fixed,
+            held: Vec::new(),
+            flags: 0,
+            head: Crc::new(),
+            body: Crc::new(),
+        }
+    }
+
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Step {
+        match (self.part, input.first()) {
+            (Part::Body, _) => self.inflate(input, out),
+            (_, Some(&byte)) => Step { read: 1, written: 0, failure: self.take(byte).err().map(damage) },
+            (Part::Fixed, None) if self.held.is_empty() => Step::default(),
+            (_, None) => Step { failure: Some(damage(CUT)), ..Step::default() },
+        }
+    }
+
+    fn inflate(&mut self, input: &[u8], out: &mut [u8]) -> Step {
+        let before = (self.inflater.total_in(), self.inflater.total_out());
+        let status = self.inflater.decompress(input, out, FlushDecompress::None);
+        let read = (self.inflater.total_in() - before.0) as usize;
+        let written = (self.inflater.total_out() - before.1) as usize;
+        self.body.update(out.get(..written).unwrap_or_default());
+        let failure = match status {
+            Ok(Status::StreamEnd) => {
+                self.part = Part::Tail;
+                None
+            }
+            Ok(_) => (input.is_empty() && written == 0).then(|| damage(CUT)),
+            Err(_) => Some(damage("corrupt deflate stream")),
+        };
+        Step { read, written, failure }
+    }
+
+    /// Takes a byte of what is around the body.
+    fn take(&mut self, byte: u8) -> Result<(), &'static str> {
+        self.held.push(byte);
+        if self.part < Part::HeadSum {
+            self.head.update(&[byte]);
+        }
+        match (self.part, self.held.as_slice()) {
+            (Part::Fixed, [0x1f, 0x8b, 8, flags, _, _, _, _, _, _]) if *flags < 0x20 => self.flags = *flags,
+            (Part::Fixed, held) if held.len() == 10 => return Err("invalid gzip header"),
+            (Part::Extra, [low, high, extra @ ..])
+                if extra.len() == usize::from(u16::from_le_bytes([*low, *high])) => {}
+            (Part::Name | Part::Comment, _) => {
+                self.held.clear();
+                if byte != 0 {
+                    return Ok(());
+                }
+            }
+            (Part::HeadSum, [low, high]) => {
+                if self.head.sum().to_le_bytes().get(..2) != Some(&[*low, *high]) {
+                    return Err("the checksum of a gzip header is wrong");
+                }
+            }
+            (Part::Tail, held) if held.len() == 8 => {
+                let sums = [self.body.sum().to_le_bytes(), self.body.amount().to_le_bytes()];
+                if held != sums.as_flattened() {
+                    return Err("what was unpacked does not match its checksum");
+                }
+                *self = Gzip::new();
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+        self.held.clear();
+        let parts = [(4, Part::Extra), (8, Part::Name), (16, Part::Comment), (2, Part::HeadSum)];
+        let next = parts.into_iter().find(|(flag, part)| *part > self.part && self.flags & flag != 0);
+        self.part = next.map_or(Part::Body, |(_, part)| part);
+        Ok(())
+    }
+}
+
+/// One zstd frame after the other (RFC 8878).
+struct Zstd {
+    decoder: Decoder<'static>,
+    /// How many bytes the decoder would like: those of a block come with the header of the next one. 0 between frames.
+    wanted: usize,
+    /// It may have more to give.
+    is_full: bool,
+}
+
+impl Zstd {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Step {
+        let most = match self.wanted {
+            _ if self.is_full => 0,
+            0..=BLOCK_HEADER => BLOCK_HEADER,
+            wanted => wanted - BLOCK_HEADER,
+        };
+        let piece = input.get(..most).unwrap_or(input);
+        if piece.is_empty() && !self.is_full {
+            return Step { failure: (self.wanted > 0).then(|| damage(CUT)), ..Step::default() };
+        }
+        let (mut from, mut to) = (InBuffer::around(piece), OutBuffer::around(&mut *out));
+        let wanted = self.decoder.run(&mut from, &mut to);
+        let (read, written) = (from.pos(), to.pos());
+        self.wanted = *wanted.as_ref().unwrap_or(&0);
+        self.is_full = self.wanted > 0 && written == out.len();
+        Step { read, written, failure: wanted.err() }
+    }
+}
+
+fn damage(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+const CUT: &str = "cut short";
+/// The length of a block's header (RFC 8878, 3.1.1.2).
+const BLOCK_HEADER: usize = 3;
+/// Room for a zstd block; an inflater writes a quarter of it at most.
+const OUT_LEN: usize = 128 * 1024;
