@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flowcore::capture::{Next, Source, SourceCounts};
 use flowcore::enrich::{Attribution, SocketIndex};
@@ -237,6 +237,77 @@ fn a_slow_sink_never_stalls_live_capture_and_what_is_dropped_is_counted() {
     assert_eq!(summary.stats.packets, 60_000);
 }
 
+/// One frame after the other of a link that is quiet in between, as long as it says, by a clock of its own.
+struct Quiet {
+    frames: Frames,
+    is_quiet: Box<dyn FnMut(usize) -> bool + Send>,
+}
+
+impl Source for Quiet {
+    fn next(&mut self, patience: Duration) -> Result<Next<'_>, Error> {
+        if (self.is_quiet)(self.frames.next) {
+            std::thread::sleep(patience);
+            return Ok(Next::Idle);
+        }
+        self.frames.next(patience)
+    }
+
+    fn counts(&mut self) -> SourceCounts {
+        SourceCounts::default()
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+}
+
+/// Captures packets of one flow that come at these seconds; returns the records.
+fn captured(
+    seconds: &[i64],
+    idle: Duration,
+    mut is_quiet: impl FnMut(usize, &Kept) -> bool + Send + 'static,
+) -> Vec<String> {
+    let (kept, frame) = (Kept::default(), frame(&mut Random(1)));
+    let frames = seconds.iter().map(|second| (second * 1_000_000_000, frame.clone())).collect();
+    let seen = kept.clone();
+    let source = Quiet {
+        frames: Frames { frames, next: 0, live: true },
+        is_quiet: Box::new(move |next| is_quiet(next, &seen)),
+    };
+    let table = TableOptions { idle: IdleTimeouts::all(idle), ..options() };
+    let meter = Meter::builder().table(table).shards(1).sink("kept", Box::new(kept.clone()));
+    let summary = meter.build().unwrap().run(Box::new(source), &Stop::new());
+    assert!(summary.false_identities.is_empty(), "{:?}", summary.false_identities);
+    assert_eq!(summary.stats.packets, seconds.len() as u64);
+    std::mem::take(&mut *kept.lines.lock().unwrap())
+}
+
+#[test]
+fn on_a_quiet_link_flows_are_due_whatever_the_clock_is_set_to() {
+    // Set back, so that packets came in what is the future now; and by one of long ago.
+    for second in [4_000_000_000, 1_000] {
+        let start = Instant::now();
+        let is_quiet = move |next, kept: &Kept| {
+            assert!(start.elapsed() < Duration::from_secs(30), "never due");
+            next == 1 && kept.lines.lock().unwrap().is_empty()
+        };
+        let records = captured(&[second, second + 1], Duration::from_millis(200), is_quiet);
+        assert_eq!(records.len(), 2, "{records:?}");
+        assert!(records[0].contains("end_reason: Idle"), "{records:?}");
+    }
+}
+
+#[test]
+fn a_flow_is_not_due_before_its_time_whatever_the_clock_is_set_to() {
+    let mut idle = 0;
+    let is_quiet = move |next, _: &Kept| {
+        idle += usize::from(next == 1);
+        next == 1 && idle < 8
+    };
+    let records = captured(&[1_000, 1_001], Duration::from_secs(300), is_quiet);
+    assert_eq!(records.len(), 1, "{records:?}");
+}
+
 #[test]
 fn a_sink_that_fails_ends_the_run() {
     struct Failing(u32);
@@ -310,8 +381,11 @@ fn limits_stop_reading_and_write_what_is_open() {
 #[test]
 fn settings_out_of_range_are_refused() {
     assert!(matches!(Meter::builder().shards(0).build(), Err(Error::Option(_))));
-    let options = TableOptions { max_flows: 0, ..TableOptions::default() };
-    assert!(matches!(Meter::builder().table(options).build(), Err(Error::Option(_))));
+    let no_room = TableOptions { max_flows: 0, ..TableOptions::default() };
+    let idle = IdleTimeouts { icmp: Duration::ZERO, ..IdleTimeouts::default() };
+    for options in [no_room, TableOptions { idle, ..TableOptions::default() }] {
+        assert!(matches!(Meter::builder().table(options).build(), Err(Error::Option(_))));
+    }
 }
 
 #[test]

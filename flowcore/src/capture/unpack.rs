@@ -200,7 +200,8 @@ impl Zstd {
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Step {
         let most = match self.wanted {
             _ if self.is_full => 0,
-            0..=BLOCK_HEADER => BLOCK_HEADER,
+            // What ends a frame may show that it is damaged: then what these bytes gave is gone.
+            0..=BLOCK_HEADER => 1,
             wanted => wanted - BLOCK_HEADER,
         };
         let piece = input.get(..most).unwrap_or(input);

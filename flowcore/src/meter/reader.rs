@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::packet::Frame;
 use crate::record::EndReason;
 use crate::shard::{Dropped, LAST_REPORT, Router};
-use crate::time::Timestamp;
+use crate::time::{TableTime, Timestamp};
 
 /// The reading end of a meter.
 pub(super) struct Reader {
@@ -75,6 +75,7 @@ impl Reader {
         let may_wait = source.may_wait();
         let frames_per_check = if may_wait { FRAMES_PER_CHECK_WAITING } else { FRAMES_PER_CHECK };
         let (mut until_check, mut flushed, mut reports) = (0u32, Timestamp::EPOCH, 0);
+        let mut quiet = Quiet::default();
         let mut next_stats = self.stats_interval.map(|interval| self.started + interval);
         let mut next_look = self.started;
         while left > 0 {
@@ -113,7 +114,9 @@ impl Reader {
                     let time = frame.time.unwrap_or_default();
                     self.take(&frame, decoder);
                     // Packets that trickle in must not wait until their batch is full.
-                    if is_live && time.nanos_since(flushed) > BATCH_PATIENCE.as_nanos() as u64 {
+                    if is_live
+                        && time.as_nanos().abs_diff(flushed.as_nanos()) > BATCH_PATIENCE.as_nanos() as u64
+                    {
                         flushed = time;
                         self.router.tick(decoder.now());
                     }
@@ -121,7 +124,8 @@ impl Reader {
                 Ok(Next::Idle) => {
                     until_check = 0;
                     if is_live {
-                        decoder.tick(ticking_clock(), |packet| self.router.send(&packet));
+                        let time = quiet.table_time(decoder.now());
+                        decoder.tick(time, |packet| self.router.send(&packet));
                     }
                     self.router.tick(decoder.now());
                 }
@@ -183,16 +187,33 @@ fn report(
     }
 }
 
-/// Returns the time of day, by which the kernel stamps packets: the one place where the library reads it, for ticks of
-/// live capture, for stats, and as the clock of a [`Resolver`](crate::enrich::Resolver).
+/// Returns the time of day, by which the kernel stamps packets: the one place where the library reads it, for stats and as
+/// the clock of a [`Resolver`](crate::enrich::Resolver).
 pub fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_wide_nanos(since.as_nanos() as i128).0
 }
 
-/// The wall clock less the time for which the kernel may still hold packets back: a tick must not overtake them.
-fn ticking_clock() -> Timestamp {
-    Timestamp::from_nanos(wall_clock().as_nanos() - KERNEL_HOLDS.as_nanos() as i64)
+/// Table time while no packet comes: it goes on as fast as time does, and not by the time of day, which may be set anew.
+#[derive(Default)]
+struct Quiet {
+    /// What table time was when packets had just ceased, and what it is now.
+    since: Option<(Instant, TableTime)>,
+    now: TableTime,
+}
+
+impl Quiet {
+    fn table_time(&mut self, table: TableTime) -> Timestamp {
+        let (start, before) = match self.since {
+            Some(since) if self.now == table => since,
+            _ => *self.since.insert((Instant::now(), table)),
+        };
+        // The kernel may still hold packets back: a tick must not overtake them.
+        let passed = start.elapsed().saturating_sub(KERNEL_HOLDS);
+        let time = before.time.saturating_add_nanos(passed.as_nanos() as u64);
+        self.now = TableTime { time, ..table };
+        self.now.time
+    }
 }
 
 /// How often a meter that is watched counts together.

@@ -1,5 +1,6 @@
 //! Inputs: packed, several, slow, failing, filtered.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::time::Instant;
 
@@ -88,6 +89,43 @@ fn what_was_unpacked_before_damage_counts() {
     for packed in [gzip, zstd] {
         let (frames, offset, what) = damaged(&packed);
         assert_eq!((frames, offset), (3, bytes.len() as u64), "{what}");
+    }
+}
+
+#[test]
+fn how_the_bytes_come_does_not_move_the_damage() {
+    let bytes = three_packets();
+    // The frame announces 256 bytes more than its one block has, which shows with the last of them.
+    let [low, high, _, _] = (bytes.len() as u32).to_le_bytes();
+    let header = (bytes.len() as u32) << 3 | 1;
+    let packed =
+        [b"\x28\xb5\x2f\xfd\x60".as_slice(), &[low, high], &header.to_le_bytes()[..3], &bytes].concat();
+    for step in [1, 2, 3, 7, packed.len()] {
+        let parts = packed.chunks(step).map(<[u8]>::to_vec).collect();
+        let mut source = FileSource::from_reader("parts", Parts(parts));
+        let damage = loop {
+            match source.next(Duration::ZERO) {
+                Ok(next) => assert!(matches!(next, Next::Frame(_))),
+                Err(damage) => break damage,
+            }
+        };
+        let Error::Damaged { offset, .. } = damage else { panic!("{damage}") };
+        assert_eq!(offset, bytes.len() as u64 - 1, "{step} at a time");
+    }
+}
+
+/// Gives one part at a time.
+struct Parts(VecDeque<Vec<u8>>);
+
+impl Read for Parts {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(part) = self.0.pop_front() else { return Ok(0) };
+        let (now, later) = part.split_at(part.len().min(into.len()));
+        into[..now.len()].copy_from_slice(now);
+        if !later.is_empty() {
+            self.0.push_front(later.to_vec());
+        }
+        Ok(now.len())
     }
 }
 
