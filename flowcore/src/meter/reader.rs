@@ -226,7 +226,7 @@ const FRAMES_PER_CHECK_WAITING: u32 = 8;
 const KERNEL_HOLDS: Duration = Duration::from_millis(10);
 /// How long to read on after the end, at most.
 const CATCH_UP: Duration = Duration::from_millis(100);
-/// How long packets wait for their batch to fill while none comes.
-const BATCH_PATIENCE: Duration = Duration::from_millis(2);
+/// How long packets wait for their batch to fill: each batch wakes three threads.
+const BATCH_PATIENCE: Duration = Duration::from_millis(20);
 /// How long to wait for a packet before the tables are told the time.
 const IDLE_PATIENCE: Duration = Duration::from_millis(50);

@@ -121,9 +121,10 @@ impl Merge {
         Merge { shards: shards.collect(), ahead: 0, panicked: false }
     }
 
-    /// Returns what comes next; waits for it after a [`Merged::Pause`], but no longer than 250 ms. `None` once all shards have stopped.
+    /// Returns what comes next; waits for it after a [`Merged::Pause`], but no longer than a
+    /// third of a second. `None` once all shards have stopped.
     pub fn next(&mut self, wait: bool) -> Option<Merged<'_>> {
-        let (mut wait, mut waited) = (wait, 0);
+        let (mut wait, mut patience, mut waited) = (wait, PATIENCE, Duration::ZERO);
         loop {
             if let Some(reports) = self.common_report() {
                 return Some(Merged::Report(reports));
@@ -144,16 +145,16 @@ impl Merge {
                     Err(TryRecvError::Empty) if let Some((_, nth)) = early => {
                         return self.shards[nth].record();
                     }
-                    Err(TryRecvError::Empty) => shard.output.recv_timeout(PATIENCE),
+                    Err(TryRecvError::Empty) => shard.output.recv_timeout(patience),
                     Ok(chunk) => Ok(chunk),
                     Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
                 },
             };
             match chunk {
                 Err(RecvTimeoutError::Timeout) => {
-                    self.look_ahead();
-                    waited += 1;
-                    if waited == MOST_WAITS {
+                    waited += patience;
+                    patience = if self.look_ahead() { PATIENCE } else { patience * 2 };
+                    if waited >= LONGEST_WAIT {
                         return Some(Merged::Pause);
                     }
                 }
@@ -166,15 +167,18 @@ impl Merge {
     }
 
     /// Takes in what shards wait with, so that they can go on; not where they only have to write the flows that are left,
-    /// which may be very many.
-    fn look_ahead(&mut self) {
+    /// which may be very many. Returns whether one waited.
+    fn look_ahead(&mut self) -> bool {
+        let mut has_any = false;
         let may_wait = |shard: &Shard| shard.drains.load(Ordering::Relaxed);
         for shard in self.shards.iter_mut().filter(|shard| shard.output.is_full() && !may_wait(shard)) {
+            has_any = true;
             for chunk in shard.output.try_iter() {
                 self.ahead += chunk.records.len();
                 shard.ahead.push_back(chunk);
             }
         }
+        has_any
     }
 
     /// Returns the first of the shards' places that may be taken, and its shard.
@@ -243,10 +247,11 @@ impl Shard {
     }
 }
 
-/// How long to wait for a shard before looking at whether others wait for the merge.
+/// How long to wait for a shard before looking at whether others wait for the merge; then twice as long each time, as
+/// long as none does.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// How often it waits so long before it says that nothing comes.
-const MOST_WAITS: u32 = if TINY { 1 } else { 50 };
+/// How long to wait before it says that nothing comes.
+const LONGEST_WAIT: Duration = if TINY { PATIENCE } else { Duration::from_millis(200) };
 /// Records that are held while a shard has not passed their time: some 200 MB.
 const MOST_AHEAD: usize = 1 << 18;
 
