@@ -23,8 +23,10 @@ fuzz_target!(|data: &[u8]| {
     let (first, second) = behind_length.split_at(cut % (behind_length.len() + 1));
     let whole = read(&[tcp(1, &behind_length)], usize::MAX);
     let in_two = read(&[tcp(1, first), tcp(1 + first.len() as u32, second)], usize::MAX);
+    // Of what is another protocol by its first bytes (SMB, for one), nothing is counted.
+    let is_dns = whole != Default::default();
     // Where the thread was lost, it is looked for at the beginning of each segment.
-    assert!(whole == in_two || whole.1.dns_refused.total() > 0, "{whole:?} {in_two:?}");
+    assert!(!is_dns || whole == in_two || whole.1.dns_refused.total() > 0, "{whole:?} {in_two:?}");
 });
 
 /// Reads segments, each seen from both ends, of which no more than so many bytes were captured.
