@@ -52,7 +52,7 @@ struct Shot {
 fuzz_target!(|game: Game| {
     let seconds = |tenths: u8| Duration::from_millis(u64::from(tenths) * 100);
     let roomy = TableOptions {
-        idle: IdleTimeouts::all(seconds(game.idle_tenths.max(1))),
+        idle: IdleTimeouts::all(seconds(game.idle_tenths)),
         active: Some(seconds(game.active_tenths)).filter(|active| !active.is_zero()),
         ..TableOptions::default()
     };

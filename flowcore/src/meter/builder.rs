@@ -198,10 +198,6 @@ impl MeterBuilder {
         if self.0.table.max_flows == 0 {
             return Err(Error::Option("max_flows: at least one flow must fit".into()));
         }
-        // Flows of one moment would have no order.
-        if self.0.table.idle.smallest().is_zero() {
-            return Err(Error::Option("idle: a flow must be given some time".into()));
-        }
         self.0.decode.jump = self.0.table.idle.largest();
         Ok(self.0)
     }

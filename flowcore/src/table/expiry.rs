@@ -12,8 +12,9 @@ use crate::feature::Feature;
 use crate::record::EndReason;
 use crate::time::{TableTime, Timestamp};
 
-/// A record that others come before; the first one in the order of replay is the greatest.
-pub(super) struct Waiting(Box<EndedFlow>);
+/// A record that others come before; the first one in the order of replay is the greatest. Flows of one key that began and
+/// ended at the same time have the same place in it: of these the first one, by its number, is.
+pub(super) struct Waiting(Box<EndedFlow>, u64);
 
 impl<X: Feature> FlowTable<X> {
     /// Tells whether flows or records are left whose time has passed.
@@ -125,7 +126,8 @@ impl<X: Feature> FlowTable<X> {
 
     /// Holds a record back until all that are due before it have left, or until too many wait.
     pub(super) fn wait(&mut self, record: EndedFlow, out: &mut impl FnMut(EndedFlow)) {
-        self.waiting.push(Waiting(Box::new(record)));
+        self.waited += 1;
+        self.waiting.push(Waiting(Box::new(record), self.waited));
         if self.waiting.len() >= MOST_WAITING {
             self.sweep(usize::MAX, out);
         }
@@ -158,7 +160,8 @@ impl<X: Feature> FlowTable<X> {
 
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> Ordering {
-        Reverse(replay_order(&self.0)).cmp(&Reverse(replay_order(&other.0)))
+        let key = |waiting: &Self| Reverse((replay_order(&waiting.0), waiting.1));
+        key(self).cmp(&key(other))
     }
 }
 

@@ -60,6 +60,8 @@ pub struct FlowTable<X: Feature = ()> {
     started: bool,
     /// Records that others come before; they leave in order when table time has passed theirs.
     waiting: BinaryHeap<Waiting>,
+    /// How many ever did.
+    waited: u64,
     due: DueList,
     labels: Option<Arc<Labels>>,
     heap: i64,
@@ -103,6 +105,7 @@ impl<X: Feature> FlowTable<X> {
             now: TableTime::default(),
             started: false,
             waiting: BinaryHeap::new(),
+            waited: 0,
             due: DueList::default(),
             labels: None,
             heap: 0,

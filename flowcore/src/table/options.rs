@@ -37,7 +37,7 @@ impl Default for TableOptions {
     }
 }
 
-/// Idle timeouts by protocol, none of them 0.
+/// Idle timeouts by protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IdleTimeouts {
     /// TCP. Default 300 s.
@@ -75,11 +75,6 @@ impl IdleTimeouts {
             Proto::ICMP | Proto::ICMPV6 => self.icmp,
             _ => self.other,
         }
-    }
-
-    /// Returns the smallest of them.
-    pub fn smallest(&self) -> Duration {
-        self.tcp.min(self.udp).min(self.icmp).min(self.other)
     }
 
     /// Returns the largest of them: how far time may step back before all flows end.

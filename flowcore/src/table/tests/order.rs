@@ -26,6 +26,22 @@ fn records_leave_by_due_time_then_flow_id_then_slice() {
 }
 
 #[test]
+fn flows_of_one_key_and_one_moment_leave_in_the_order_they_came() {
+    let mut bench = Bench::with_idle(60);
+    for n in 0..40 {
+        for flags in [TcpFlags::SYN, TcpFlags::RST] {
+            bench.shoot(&Shot { seq: 1000 * n, wire_len: 60 + n, ..tcp(0, flags) });
+        }
+    }
+    let records = bench.end();
+    let bytes: Vec<u64> = records.iter().map(|record| record.features.volume.src.bytes).collect();
+    assert_eq!(bytes, (0..40).map(|n| 2 * (60 + n)).collect::<Vec<_>>());
+    assert!(
+        records.iter().all(|record| record.flow_id == records[0].flow_id && record.due == records[0].due)
+    );
+}
+
+#[test]
 fn nothing_due_before_the_settled_time_is_left() {
     let mut bench = Bench::with_idle(1);
     for n in 0..5_000 {
