@@ -52,13 +52,21 @@ impl Cable {
                          echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6";
             let _ = run("ip", &["netns", "exec", name, "sh", "-c", quiet]);
         }
-        let mut line = vec!["-n", &self.near, "link", "add", LINK, "mtu", "9000", "type", "veth"];
-        line.extend(["peer", "name", LINK, "mtu", "9000", "netns", &self.far]);
-        run("ip", &line)?;
+        self.join(LINK)?;
         for (name, address) in [(&self.near, NEAR), (&self.far, FAR)] {
             run("ip", &["-n", name, "address", "add", &format!("{address}/24"), "dev", LINK])?;
             run("ip", &["-n", name, "link", "set", "lo", "up"])?;
-            run("ip", &["-n", name, "link", "set", LINK, "up"])?;
+        }
+        Ok(())
+    }
+
+    /// Lays a link between the ends, a further one or one that was deleted; it has no addresses.
+    pub fn join(&self, link: &str) -> Result<(), String> {
+        let mut line = vec!["-n", &self.near, "link", "add", link, "mtu", "9000", "type", "veth"];
+        line.extend(["peer", "name", link, "mtu", "9000", "netns", &self.far]);
+        run("ip", &line)?;
+        for name in [&self.near, &self.far] {
+            run("ip", &["-n", name, "link", "set", link, "up"])?;
         }
         Ok(())
     }
@@ -113,11 +121,23 @@ impl Cable {
 
     /// Sends the frames of a capture from the near end; returns how many.
     pub fn send(&self, capture: &str) -> u64 {
+        self.send_through(LINK, capture)
+    }
+
+    /// The same through another link.
+    pub fn send_through(&self, link: &str, capture: &str) -> u64 {
         let script = testdata().join("make/send.py");
         let path = testdata().join("captures").join(capture);
-        let arguments = ["-B", text(&script), LINK, text(&path)];
+        let arguments = ["-B", text(&script), link, text(&path)];
         let sender = self.start(&self.near, "python3", &arguments).finish();
         sender.stdout.trim().parse().unwrap_or_else(|_| panic!("{capture}: {}", sender.stderr))
+    }
+
+    /// Sends small UDP packets from the near end, each a flow of its own, as fast as they can all be received.
+    pub fn burst(&self, count: u64) {
+        let arguments = ["-c", BURST, LINK, &count.to_string()];
+        let sender = self.start(&self.near, "python3", &arguments).finish();
+        assert!(sender.status.success(), "{}", sender.stderr);
     }
 
     /// Starts one of the talking programs of testdata/make/talk.py.
@@ -176,10 +196,15 @@ impl Program {
         self.wait_until("it prints", || fs::metadata(&stdout).is_ok_and(|file| file.len() > 0));
     }
 
-    /// Sends a signal, named as `kill` names it, and waits for the end.
-    pub fn stop(self, signal: &str) -> Finished {
+    /// Sends a signal, named as `kill` names it.
+    pub fn signal(&self, name: &str) {
         // The shell has kill built in; as a program it may be missing.
-        run("sh", &["-c", &format!("kill -{signal} {}", self.child.id())]).expect("kill");
+        run("sh", &["-c", &format!("kill -{name} {}", self.child.id())]).expect("kill");
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn stop(self, signal: &str) -> Finished {
+        self.signal(signal);
         self.finish()
     }
 
@@ -244,5 +269,16 @@ pub fn skip(why: &str) {
     let test = thread::current().name().unwrap_or_default().to_owned();
     let _ = writeln!(io::stderr(), "SKIPPED: {test}: no live capture here: {why}");
 }
+
+const BURST: &str = "
+import socket, struct, sys, time
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind((sys.argv[1], 0))
+head = bytes([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 69, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 77, 0, 1, 10, 77, 0, 2])
+for n in range(int(sys.argv[2])):
+    wire.send(head + struct.pack('!HHHHI', 1024 + n, 9, 12, 0, n))
+    if n % 500 == 499:
+        time.sleep(0.01)
+";
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,6 +5,7 @@
 // What other tests need and these do not.
 #[allow(dead_code)]
 mod cable;
+mod faults;
 mod recorded;
 
 use std::fs;

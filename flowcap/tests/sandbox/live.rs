@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cable::{Cable, FAR, LINK, NEAR, records, text};
+use crate::cable::{Cable, LINK, records, text};
 use crate::can_be_had;
 
 /// CAP_NET_RAW, as /proc shows it.
@@ -23,8 +23,7 @@ fn nobody_captures_every_packet() {
     let flowcap = cable.listen(&["-i", LINK, "-Z", "nobody", "--sandbox", "require"]);
     every_thread_is_confined(flowcap.id(), 4, "65534", NET_RAW);
     every_thread_is_confined(lookups(flowcap.id()), 3, "65534", LOOKUPS);
-    let sender = cable.start(&cable.near, "python3", &["-c", BURST, LINK]).finish();
-    assert_eq!(sender.stdout.trim(), "20000", "{}", sender.stderr);
+    cable.burst(20_000);
     sleep(Duration::from_secs(1));
     let finished = flowcap.stop("INT");
     let packets = finished.records().iter().filter_map(|record| record["packets"].as_u64()).sum::<u64>();
@@ -47,18 +46,10 @@ fn an_interface_that_comes_back_is_opened_again() {
     let flowcap = cable.listen(&line);
     let mut sent = cable.send("udp_entropy.pcap");
     sleep(Duration::from_millis(500));
-    let ip = |line: &str| {
-        let status = Command::new("ip").args(line.split_whitespace()).status().expect("ip runs");
-        assert!(status.success(), "ip {line}");
-    };
-    let (near, far) = (&cable.near, &cable.far);
-    ip(&format!("-n {near} link delete {LINK}"));
+    let delete = ["link", "delete", LINK];
+    assert!(cable.start(&cable.near, "ip", &delete).finish().status.success());
     sleep(Duration::from_millis(500));
-    ip(&format!("-n {near} link add {LINK} mtu 9000 type veth peer name {LINK} mtu 9000 netns {far}"));
-    for (namespace, address) in [(near, NEAR), (far, FAR)] {
-        ip(&format!("-n {namespace} address add {address}/24 dev {LINK}"));
-        ip(&format!("-n {namespace} link set {LINK} up"));
-    }
+    cable.join(LINK).expect("a link");
     sleep(Duration::from_secs(2));
     sent += cable.send("udp_entropy.pcap");
     sleep(Duration::from_millis(500));
@@ -167,19 +158,6 @@ fn every_thread_is_confined(process: u32, at_least: usize, uid: &str, effective:
         assert_eq!((field("NoNewPrivs"), field("Seccomp")), (vec!["1"], vec!["2"]), "{status}");
     }
 }
-
-/// Sends 20,000 small UDP packets, each a flow of its own.
-const BURST: &str = "
-import socket, struct, sys, time
-wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-wire.bind((sys.argv[1], 0))
-head = bytes([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 69, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 77, 0, 1, 10, 77, 0, 2])
-for n in range(20000):
-    wire.send(head + struct.pack('!HHHHI', 1024 + n, 9, 12, 0, n))
-    if n % 500 == 499:
-        time.sleep(0.01)
-print(20000)
-";
 
 #[test]
 fn metrics_are_answered_from_inside() {
