@@ -28,16 +28,20 @@ impl Health {
         let watch = move || {
             supervisor.tell("READY=1");
             let (mut losses, mut problems) = (Losses::default(), Problems::default());
+            let (mut interfaces, mut stalled) = (Interfaces::default(), false);
             while stopped.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
                 let Some((at, stats)) = watched.latest() else { continue };
-                if at.elapsed() < STALLED {
+                let was_stalled = std::mem::replace(&mut stalled, at.elapsed() >= STALLED);
+                if !stalled {
                     supervisor.tell(&format!("WATCHDOG=1\nSTATUS={}", status(&stats)));
+                } else if !was_stalled {
+                    crate::log::write(Level::Warn, AT_A_STANDSTILL);
                 }
                 if let Some(lost) = losses.news(&stats, Instant::now()) {
                     crate::log::write(Level::Warn, &lost);
                 }
-                for problem in problems.news(&stats) {
-                    crate::log::write(Level::Warn, &problem);
+                for line in problems.news(&stats).into_iter().chain(interfaces.news(&stats)) {
+                    crate::log::write(Level::Warn, &line);
                 }
             }
             supervisor.tell("STOPPING=1");
@@ -139,12 +143,29 @@ impl Problems {
     }
 }
 
+/// Interfaces that were gone at the last look.
+#[derive(Default)]
+struct Interfaces(Vec<String>);
+
+impl Interfaces {
+    /// Returns what is to be said of interfaces that are gone since then, or back.
+    fn news(&mut self, stats: &StatsRecord) -> Vec<String> {
+        let before = std::mem::replace(&mut self.0, stats.interfaces_missing.clone());
+        let gone = self.0.iter().filter(|name| !before.contains(name));
+        let back = before.iter().filter(|name| !self.0.contains(name));
+        gone.map(|name| format!("{name} is gone; capture goes on there when it is back"))
+            .chain(back.map(|name| format!("{name} is back")))
+            .collect()
+    }
+}
+
 fn status(stats: &StatsRecord) -> String {
     format!("{}, {} active", counted(stats.packets, "packet"), grouped(stats.flows_active))
 }
 
 /// Counters older than this are no sign of life.
 pub(crate) const STALLED: Duration = Duration::from_secs(10);
+const AT_A_STANDSTILL: &str = "nothing was written for 10 s: an output does not take its records; packets without room are dropped and counted";
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
@@ -192,6 +213,20 @@ mod tests {
         ] {
             assert_eq!(problems.news(&stats(problem)), said, "{problem:?}");
         }
+    }
+
+    #[test]
+    fn an_interface_is_told_of_when_it_goes_and_when_it_comes() {
+        let mut interfaces = Interfaces::default();
+        let mut news = |missing: &[&str]| {
+            let interfaces_missing = missing.iter().map(|&name| name.to_owned()).collect();
+            interfaces.news(&StatsRecord { interfaces_missing, ..StatsRecord::default() })
+        };
+        assert!(news(&[]).is_empty());
+        assert_eq!(news(&["a"]), ["a is gone; capture goes on there when it is back"]);
+        assert!(news(&["a"]).is_empty());
+        assert_eq!(news(&["b"]), ["b is gone; capture goes on there when it is back", "a is back"]);
+        assert_eq!(news(&[]), ["b is back"]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn nobody_captures_every_packet() {
     let flowcap = cable.listen(&["-i", LINK, "-Z", "nobody", "--sandbox", "require"]);
     every_thread_is_confined(flowcap.id(), 4, "65534", NET_RAW);
     every_thread_is_confined(lookups(flowcap.id()), 3, "65534", LOOKUPS);
-    cable.burst(20_000);
+    assert_eq!(cable.burst(20_000), 20_000);
     sleep(Duration::from_secs(1));
     let finished = flowcap.stop("INT");
     let packets = finished.records().iter().filter_map(|record| record["packets"].as_u64()).sum::<u64>();

@@ -121,7 +121,10 @@ impl LiveSource {
         let mut descriptors = Vec::with_capacity(self.devices.len());
         for device in &self.devices {
             match &device.state {
-                State::Open(handle) => descriptors.push(PollFd::new(&handle.capture, PollFlags::IN)),
+                State::Open(handle) => {
+                    descriptors.push(PollFd::new(&handle.capture, PollFlags::IN));
+                    until = until.min(handle.leaves.unwrap_or(until));
+                }
                 State::Gone { retry, .. } => until = until.min(*retry),
             }
         }
@@ -163,6 +166,11 @@ impl Source for LiveSource {
         self.counts
     }
 
+    fn missing(&self) -> Vec<String> {
+        let gone = self.devices.iter().filter(|device| matches!(device.state, State::Gone { .. }));
+        gone.map(|device| device.name.to_string()).collect()
+    }
+
     fn is_live(&self) -> bool {
         true
     }
@@ -196,6 +204,9 @@ impl Device {
         match &mut self.state {
             State::Open(handle) => {
                 if handle.fill(batch).is_err() {
+                    handle.leaves.get_or_insert(now + LAST_BLOCK);
+                }
+                if batch.is_done() && handle.leaves.is_some_and(|leaves| now >= leaves) {
                     handle.read_counters(counts);
                     self.state = State::Gone { retry: now + FIRST_PAUSE, pause: FIRST_PAUSE };
                 }
@@ -219,6 +230,8 @@ struct Handle {
     received: u32,
     dropped: u32,
     interface_dropped: u32,
+    /// The interface is gone; until then the kernel may hand over what came before.
+    leaves: Option<Instant>,
 }
 
 impl Handle {
@@ -254,7 +267,7 @@ impl Handle {
         }
         let link = link::from_dlt(capture.get_datalink().0);
         let capture = capture.setnonblock().map_err(|error| refusal(name, &error))?;
-        Ok(Handle { capture, link, received: 0, dropped: 0, interface_dropped: 0 })
+        Ok(Handle { capture, link, received: 0, dropped: 0, interface_dropped: 0, leaves: None })
     }
 
     fn fill(&mut self, batch: &mut Batch) -> Result<usize, pcap::Error> {
@@ -366,6 +379,8 @@ fn refusal(name: &str, error: &pcap::Error) -> Error {
 const ANY: &str = "any";
 /// After this time the kernel hands over a block of the ring that is not full.
 const BLOCK_TIMEOUT_MS: i32 = 3;
+/// Longer than the kernel keeps a block that is not full.
+const LAST_BLOCK: Duration = Duration::from_millis(50);
 const COUNTER_INTERVAL: Duration = Duration::from_secs(1);
 /// Frames taken out of a ring at a time.
 const BATCH_LEN: usize = 64;

@@ -67,6 +67,11 @@ pub trait Source: Send {
     /// Returns what the source counted so far.
     fn counts(&mut self) -> SourceCounts;
 
+    /// Returns the interfaces that are gone for now.
+    fn missing(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Tells whether `next` may have to wait: for an interface or a pipe, but not for a file.
     fn may_wait(&self) -> bool {
         self.is_live()

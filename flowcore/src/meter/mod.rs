@@ -112,7 +112,7 @@ impl Meter {
             Ok(shards) => shards,
             Err(error) => return Summary::of_failure(error, started.elapsed()),
         };
-        let (to_writer, from_reader) = std::sync::mpsc::channel();
+        let (to_writer, from_reader) = std::sync::mpsc::sync_channel(REPORTS_WAITING);
         let writer = Writer {
             sinks: self.sinks,
             besides: self.besides,
@@ -180,6 +180,9 @@ impl Drop for RequestOnDrop<'_> {
         self.0.request();
     }
 }
+
+/// Reports of the reader that wait for the writer.
+const REPORTS_WAITING: usize = 64;
 
 impl Summary {
     fn of_failure(error: Error, elapsed: Duration) -> Self {

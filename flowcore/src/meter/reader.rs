@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Progress, Stop, Watched};
@@ -18,7 +18,7 @@ use crate::time::{TableTime, Timestamp};
 pub(super) struct Reader {
     pub(super) decode: DecodeOptions,
     pub(super) router: Router,
-    pub(super) reports: Sender<ReaderReport>,
+    pub(super) reports: SyncSender<ReaderReport>,
     pub(super) progress: Arc<Progress>,
     pub(super) stats_interval: Option<Duration>,
     pub(super) watched: Option<Watched>,
@@ -36,6 +36,8 @@ pub(super) struct ReaderReport {
     pub(super) uptime: Duration,
     pub(super) decode: DecodeCounts,
     pub(super) source: SourceCounts,
+    /// Interfaces that are gone.
+    pub(super) missing: Vec<String>,
     pub(super) dropped: Dropped,
 }
 
@@ -77,29 +79,31 @@ impl Reader {
         let (mut until_check, mut flushed, mut reports) = (0u32, Timestamp::EPOCH, 0);
         let mut quiet = Quiet::default();
         let mut next_stats = self.stats_interval.map(|interval| self.started + interval);
-        let mut next_look = self.started;
+        let (mut next_look, mut is_record) = (self.started, false);
         while left > 0 {
             if until_check == 0 {
                 until_check = frames_per_check;
                 self.note_progress(source, decoder);
-                let (now, mut is_record) = (Instant::now(), false);
+                let now = Instant::now();
                 if self.deadline.is_some_and(|deadline| now >= deadline) {
                     return EndReason::Eof;
                 }
                 if next_stats.is_some_and(|due| now >= due) {
                     next_stats = self.stats_interval.map(|interval| now + interval);
-                    is_record = true;
+                    (is_record, next_look) = (true, now);
                 }
-                if let Some(watched) = &self.watched {
-                    is_record |= watched.takes_request();
+                if self.watched.as_ref().is_some_and(Watched::takes_request) {
+                    (is_record, next_look) = (true, now);
                 }
-                if is_record || (self.watched.is_some() && now >= next_look) {
+                if (is_record || self.watched.is_some()) && now >= next_look {
                     next_look = now + BETWEEN_LOOKS;
-                    reports += 1;
                     let dropped = self.router.dropped();
-                    let report = report(reports, is_record, self.started, source, decoder, dropped);
-                    let _ = self.reports.send(report);
-                    self.router.ask_for_report(reports);
+                    let report = report(reports + 1, is_record, self.started, source, decoder, dropped);
+                    // A writer that an output holds up takes none for now.
+                    if self.reports.try_send(report).is_ok() {
+                        (reports, is_record) = (reports + 1, false);
+                        self.router.ask_for_report(reports);
+                    }
                 }
             }
             if stop.is_requested() {
@@ -183,6 +187,7 @@ fn report(
         uptime: started.elapsed(),
         decode: decoder.counts(),
         source: source.counts(),
+        missing: source.missing(),
         dropped,
     }
 }

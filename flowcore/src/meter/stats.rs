@@ -19,6 +19,7 @@ pub(super) fn gather(reader: &ReaderReport, shards: &[ShardReport], sinks: &[Sin
         kernel_received: source.kernel_received,
         kernel_dropped: source.kernel_dropped,
         interface_dropped: source.interface_dropped,
+        interfaces_missing: reader.missing.clone(),
         queue_dropped: reader.dropped.packets,
         queue_dropped_bytes: reader.dropped.bytes,
         filtered: source.filtered,

@@ -187,6 +187,9 @@ pub struct StatsRecord {
     pub kernel_dropped: u64,
     /// Packets that the interface dropped.
     pub interface_dropped: u64,
+    /// Interfaces that are gone now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interfaces_missing: Vec<String>,
     /// Packets that the pipeline had no room for; live only.
     pub queue_dropped: u64,
     /// Wire bytes of those.
