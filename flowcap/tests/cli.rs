@@ -105,8 +105,9 @@ fn wait(mut child: Child) -> Ran {
 }
 
 #[cfg(unix)]
-fn interrupt(child: &Child) {
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+fn send(signal: &str, child: &Child) {
+    let killed =
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
 }
 
@@ -300,19 +301,31 @@ fn a_filter_lets_only_matching_packets_through() {
 
 #[cfg(unix)]
 #[test]
-fn interrupted_it_writes_every_open_flow() {
+fn a_signal_ends_a_pipe_that_gives_no_more_and_every_open_flow_is_written() {
     let place = Place::new();
-    let mut child = place.command("-r -").stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(&three()).unwrap();
+    let all = three();
+    // Nothing, half a file header, half a packet header, half a packet, all of it.
+    let given = [(0, 0), (10, 0), (24 + 8, 0), (all.len() - 20, 1), (all.len(), 2)];
+    let both = ["INT", "TERM"].map(|signal| given.map(|(bytes, flows)| (signal, bytes, flows)));
+    let started = both.concat().into_iter().map(|(signal, bytes, flows)| {
+        let mut child = place.command("-r -").stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(&all[..bytes]).unwrap();
+        (child, input, signal, bytes, flows)
+    });
+    let started: Vec<_> = started.collect();
     // No way to see that all packets were read: their flows are written only at the end.
-    std::thread::sleep(Duration::from_millis(500));
-    interrupt(&child);
-    let ran = wait(child);
-    drop(input);
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    assert_eq!(ran.out.lines().count(), 2);
-    assert!(ran.out.lines().all(|line| line.contains(r#""end_reason":"shutdown""#)), "{}", ran.out);
+    std::thread::sleep(Duration::from_secs(2));
+    for (child, input, signal, bytes, flows) in started {
+        let start = Instant::now();
+        send(signal, &child);
+        let ran = wait(child);
+        assert!(start.elapsed() < Duration::from_secs(5), "{bytes} bytes, {signal}: {:?}", start.elapsed());
+        drop(input);
+        assert_eq!(ran.code, Some(0), "{bytes} bytes, {signal}: {}", ran.err);
+        assert_eq!(ran.out.lines().count(), flows, "{bytes} bytes, {signal}: {}", ran.out);
+        assert!(ran.out.lines().all(|line| line.contains(r#""end_reason":"shutdown""#)), "{}", ran.out);
+    }
 }
 
 #[cfg(unix)]
@@ -325,10 +338,10 @@ fn a_second_signal_stops_at_once() {
     let mut child = place.command("-q -r many.pcap").spawn().unwrap();
     let mut out = child.stdout.take().unwrap();
     out.read_exact(&mut [0; 10]).unwrap();
-    interrupt(&child);
+    send("INT", &child);
     std::thread::sleep(Duration::from_millis(300));
     assert!(child.try_wait().unwrap().is_none(), "the pipe was large enough for all");
-    interrupt(&child);
+    send("INT", &child);
     assert_eq!(wait(child).code, Some(130));
     drop(out);
 }
