@@ -165,7 +165,8 @@ fn status(stats: &StatsRecord) -> String {
 
 /// Counters older than this are no sign of life.
 pub(crate) const STALLED: Duration = Duration::from_secs(10);
-const AT_A_STANDSTILL: &str = "nothing was written for 10 s: an output does not take its records; packets without room are dropped and counted";
+const AT_A_STANDSTILL: &str =
+    "nothing was written for 10 s: an output takes no records; packets that find no room are dropped";
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 

@@ -3,12 +3,12 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cable::{Cable, LINK, Program, records, skip, text};
 use crate::packets;
@@ -16,7 +16,7 @@ use crate::packets;
 #[test]
 fn an_interface_that_goes_down_and_up() {
     let Some(cable) = Cable::lay() else { return };
-    let mut flowcap = cable.listen(&["-i", LINK, "--no-process", "--idle-timeout", "300ms"]);
+    let (mut flowcap, _) = listen(&cable, &[]);
     // What the kernel holds when the interface goes down counts as well: so much is there when flowcap goes on.
     flowcap.signal("STOP");
     let mut sent = cable.send("http.pcap");
@@ -33,34 +33,33 @@ fn an_interface_that_goes_down_and_up() {
 #[test]
 fn an_interface_that_is_deleted_and_made_again() {
     let Some(cable) = Cable::lay() else { return };
-    let mut flowcap = cable.listen(&["-i", LINK, "--no-process", "--idle-timeout", "300ms"]);
-    // Deleted at once, and while it is down.
-    for down_first in [false, true] {
-        let mut sent = packets(&whole(&flowcap.stdout)) + 20;
-        if down_first {
-            assert_eq!(cable.burst(20), 20);
+    let (mut flowcap, stats) = listen(&cable, &[]);
+    for (times, while_it_is_down) in [(1, false), (2, true)] {
+        if while_it_is_down {
             ip(&cable, &cable.far, &["link", "set", LINK, "down"]);
-            wait_for_packets(&mut flowcap, sent);
             ip(&cable, &cable.near, &["link", "delete", LINK]);
         } else {
-            // What came last counts as well, though the kernel has not handed it over yet.
             let parting = cable.start(&cable.near, "python3", &["-c", PARTING, LINK]).finish();
             assert!(parting.status.success(), "{}", parting.stderr);
-            wait_for_packets(&mut flowcap, sent);
         }
-        wait_for_log(&mut flowcap, "wire0 is gone", if down_first { 2 } else { 1 });
+        wait_for_log(&mut flowcap, "wire0 is gone", times);
+        let out = flowcap.stdout.clone();
+        // What came last counts, though the kernel had not handed it over yet.
+        flowcap.wait_until("all that the kernel had is in records", || {
+            let now = counters(&stats);
+            now["interfaces_missing"] == json!([LINK]) && now["kernel_received"] == packets(&whole(&out))
+        });
         let before = ticks(&flowcap);
         sleep(Duration::from_secs(2));
         // 1 % of two seconds are 2 ticks; looking without a rest takes some 200, beside other work some dozens.
         let took = ticks(&flowcap) - before;
-        println!("{took} ticks");
         assert!(took <= 10, "{took} ticks in two seconds of nothing to do");
         cable.join(LINK).expect("a link");
         wait_for_capture(&mut flowcap, &cable, LINK);
-        sent += cable.send("dns.pcap");
-        wait_for_packets(&mut flowcap, sent);
+        let before = packets(&whole(&out));
+        wait_for_packets(&mut flowcap, before + cable.send("dns.pcap"));
+        wait_for_log(&mut flowcap, "wire0 is back", times);
     }
-    wait_for_log(&mut flowcap, "wire0 is back", 2);
     assert_eq!(flowcap.stop("INT").status.code(), Some(0));
 }
 
@@ -69,8 +68,7 @@ fn one_of_two_interfaces_goes_away() {
     const OTHER: &str = "wire1";
     let Some(cable) = Cable::lay() else { return };
     cable.join(OTHER).expect("a second link");
-    let line = ["-i", LINK, "-i", OTHER, "--no-process", "--idle-timeout", "300ms"];
-    let mut flowcap = cable.listen(&line);
+    let (mut flowcap, _) = listen(&cable, &["-i", OTHER]);
     wait_for_capture(&mut flowcap, &cable, OTHER);
     let (mut here, mut there) = (cable.send("http.pcap"), cable.send_through(OTHER, "ssh.pcap"));
     wait_for_packets(&mut flowcap, here + there);
@@ -92,42 +90,22 @@ fn one_of_two_interfaces_goes_away() {
 fn what_finds_no_room_in_the_ring_is_counted() {
     let Some(cable) = Cable::lay() else { return };
     for (buffer, sent, fits) in [("64MiB", 2_000, true), ("512KiB", 20_000, false)] {
-        let stats = cable.folder.path().join(format!("{buffer}.jsonl"));
-        let mut flowcap = cable.listen(&[
-            "-i",
-            LINK,
-            "--no-process",
-            "--buffer",
-            buffer,
-            "--stats",
-            text(&stats),
-            "--stats-interval",
-            "100ms",
-        ]);
+        let (mut flowcap, stats) = listen(&cable, &["--buffer", buffer]);
         flowcap.signal("STOP");
         assert_eq!(cable.burst(sent), sent);
         flowcap.signal("CONT");
-        flowcap.wait_until("every packet is accounted for", || {
+        flowcap.wait_until("all are accounted for", || {
             let now = counters(&stats);
-            now["packets"]
-                .as_u64()
-                .zip(now["kernel_dropped"].as_u64())
-                .is_some_and(|(read, lost)| read + lost == sent)
+            count(&now, "packets") + count(&now, "kernel_dropped") == sent
         });
         if !fits {
             wait_for_log(&mut flowcap, "dropped by the kernel", 1);
         }
-        let finished = flowcap.stop("INT");
+        let seen = packets(&flowcap.stop("INT").records());
         let last = counters(&stats);
-        let lost = last["kernel_dropped"].as_u64().expect("a number");
-        println!("{buffer}: {lost} of {sent}");
-        assert_eq!(lost > 0, !fits, "{last}");
-        assert_eq!(last["kernel_received"], sent, "{last}");
-        assert_eq!(
-            packets(&finished.records()) + lost + last["queue_dropped"].as_u64().expect("a number"),
-            sent,
-            "{last}"
-        );
+        let lost = count(&last, "kernel_dropped");
+        assert_eq!((count(&last, "kernel_received"), lost > 0), (sent, !fits), "{last}");
+        assert_eq!(seen + lost + count(&last, "queue_dropped"), sent, "{last}");
     }
 }
 
@@ -146,19 +124,19 @@ fn what_is_lost_on_the_way_is_no_loss_of_the_capture() {
         if !set.status.success() {
             return skip(&format!("nft: {}", set.stderr));
         }
-        let stats = cable.folder.path().join(format!("{percent}.jsonl"));
-        let mut flowcap =
-            cable.listen(&["-i", LINK, "--no-process", "--stats", text(&stats), "--stats-interval", "100ms"]);
+        let (mut flowcap, stats) = listen(&cable, &[]);
         let left = cable.burst(SENT);
-        let counter =
-            cable.start(&cable.near, "nft", &["-j", "list", "counter", "netdev", "way", "lost"]).finish();
-        let counter: Value = serde_json::from_str(&counter.stdout).expect("JSON");
-        let lost = counter["nftables"][1]["counter"]["packets"].as_u64().expect("a counter");
+        let list = ["-j", "list", "counter", "netdev", "way", "lost"];
+        let counter: Value =
+            serde_json::from_str(&cable.start(&cable.near, "nft", &list).finish().stdout).expect("JSON");
+        let lost = count(&counter["nftables"][1]["counter"], "packets");
         assert_eq!((left + lost, lost > 0), (SENT, percent > 0), "{percent} %: {counter}");
-        flowcap.wait_until("the rest is read", || counters(&stats)["packets"] == left);
-        assert_eq!(packets(&flowcap.stop("INT").records()), left);
+        flowcap.wait_until("the rest is read", || count(&counters(&stats), "packets") == left);
+        let seen = packets(&flowcap.stop("INT").records());
         let last = counters(&stats);
-        let kernel = [&last["kernel_received"], &last["kernel_dropped"], &last["interface_dropped"]];
+        assert_eq!(seen + count(&last, "queue_dropped"), left, "{last}");
+        let kernel =
+            ["kernel_received", "kernel_dropped", "interface_dropped"].map(|name| count(&last, name));
         assert_eq!(kernel, [left, 0, 0], "{last}");
     }
 }
@@ -166,14 +144,13 @@ fn what_is_lost_on_the_way_is_no_loss_of_the_capture() {
 #[test]
 fn an_output_that_nobody_reads_for_a_while() {
     let Some(cable) = Cable::lay() else { return };
-    let (pipe, stats) = (cable.folder.path().join("pipe"), cable.folder.path().join("stats.jsonl"));
+    let pipe = cable.folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
     // Whoever opens one end waits for the other, but for who opens both.
     let both = File::options().read(true).write(true).open(&pipe).expect("a pipe");
-    let line = ["-i", LINK, "--no-process", "--shards", "1", "--idle-timeout", "100ms"];
-    let mut flowcap = cable.listen(&[&line[..], &["-o", text(&pipe), "--stats", text(&stats)]].concat());
+    let (mut flowcap, stats) = listen(&cable, &["--shards", "1", "-o", text(&pipe)]);
     let sent = cable.burst(20_000) + cable.burst(20_000);
-    wait_for_log(&mut flowcap, "an output does not take its records", 1);
+    wait_for_log(&mut flowcap, "an output takes no records", 1);
     flowcap.signal("INT");
     let mut end = File::open(&pipe).expect("a pipe");
     drop(both);
@@ -187,9 +164,19 @@ fn an_output_that_nobody_reads_for_a_while() {
     assert_eq!(all.last(), Some(&b'\n'), "half a line");
     let seen = packets(&records(&String::from_utf8(all).expect("UTF-8")));
     let last = counters(&stats);
-    let lost = ["kernel_dropped", "queue_dropped"].map(|name| last[name].as_u64().expect("a number"));
-    assert!(lost[1] > 0, "there was room for all: {last}");
-    assert_eq!(seen + lost[0] + lost[1], sent, "{last}");
+    let (kernel, queue) = (count(&last, "kernel_dropped"), count(&last, "queue_dropped"));
+    assert!(queue > 0, "there was room for all: {last}");
+    assert_eq!(seen + kernel + queue, sent, "{last}");
+}
+
+/// Starts flowcap; returns it, and the file in which its counters are, ten times a second.
+fn listen(cable: &Cable, more: &[&str]) -> (Program, PathBuf) {
+    let stats = cable.folder.path().join("stats.jsonl");
+    // Of a flowcap before this one.
+    let _ = fs::remove_file(&stats);
+    let line =
+        ["-i", LINK, "--no-process", "--idle-timeout", "300ms", "--stats-interval", "100ms", "--stats"];
+    (cable.listen(&[&line[..], &[text(&stats)], more].concat()), stats)
 }
 
 /// Waits until records of so many packets are on standard output.
@@ -208,7 +195,6 @@ fn wait_for_capture(flowcap: &mut Program, cable: &Cable, link: &str) {
         let sockets = fs::read_to_string(format!("{process}/net/packet")).unwrap_or_default();
         sockets.lines().any(|line| line.split_whitespace().skip(3).take(3).eq(["0003", number.trim(), "1"]))
     });
-    println!("after {:.1?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(5), "after {:.1?}", start.elapsed());
     flowcap.wait_until("there is a carrier", || {
         cable.start(&cable.near, "ip", &["link", "show", "dev", link]).finish().stdout.contains("state UP")
@@ -246,6 +232,11 @@ fn whole(file: &Path) -> Vec<Value> {
 /// The latest stats record of a file that is being written.
 fn counters(file: &Path) -> Value {
     whole(file).pop().unwrap_or_default()
+}
+
+/// One of its counters; 0 of no record.
+fn count(counters: &Value, name: &str) -> u64 {
+    counters[name].as_u64().unwrap_or_default()
 }
 
 /// Sends 20 packets and deletes the interface (RTM_DELLINK) before anybody has seen them.

@@ -181,9 +181,6 @@ impl Drop for RequestOnDrop<'_> {
     }
 }
 
-/// Reports of the reader that wait for the writer.
-const REPORTS_WAITING: usize = 64;
-
 impl Summary {
     fn of_failure(error: Error, elapsed: Duration) -> Self {
         Summary {
@@ -195,3 +192,6 @@ impl Summary {
         }
     }
 }
+
+/// Reports of the reader that wait for the writer.
+const REPORTS_WAITING: usize = 64;
