@@ -1,4 +1,4 @@
-//! Captures live: namespaces, a cable, and traffic of captures or of real programs. Needs root, `ip` and python3;
+//! Captures live: namespaces, a cable, and traffic of captures or of real programs. Needs root, `ip`, `nft` and python3;
 //! without them each test says SKIPPED, and with CI_REQUIRE_LIVE=1 it fails instead.
 #![cfg(feature = "live")]
 
