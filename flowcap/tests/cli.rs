@@ -314,8 +314,13 @@ fn a_signal_ends_a_pipe_that_gives_no_more_and_every_open_flow_is_written() {
         (child, input, signal, bytes, flows)
     });
     let started: Vec<_> = started.collect();
-    // No way to see that all packets were read: their flows are written only at the end.
-    std::thread::sleep(Duration::from_secs(2));
+    let start = Instant::now();
+    while started.iter().any(|(_, input, ..)| rustix::io::ioctl_fionread(input).unwrap() > 0) {
+        assert!(start.elapsed() < Duration::from_secs(20), "pipes are not read");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // No way to see that all packets were taken in: their flows are written only at the end.
+    std::thread::sleep(Duration::from_secs(1));
     for (child, input, signal, bytes, flows) in started {
         let start = Instant::now();
         send(signal, &child);
