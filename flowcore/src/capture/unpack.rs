@@ -30,7 +30,7 @@ impl Unpack {
     }
 
     pub(super) fn zstd() -> io::Result<Self> {
-        Ok(Unpack::new(Codec::Zstd(Zstd { decoder: Decoder::new()?, wanted: 0, is_full: false })))
+        Ok(Unpack::new(Codec::Zstd(Zstd::new()?)))
     }
 
     fn new(codec: Codec) -> Self {
@@ -192,28 +192,47 @@ struct Zstd {
     decoder: Decoder<'static>,
     /// How many bytes the decoder would like: those of a block come with the header of the next one. 0 between frames.
     wanted: usize,
+    /// What is held back until the decoder can be given all it wants: a call that fails gives nothing, and which one does
+    /// must not depend on how the input comes.
+    held: Vec<u8>,
     /// It may have more to give.
     is_full: bool,
 }
 
 impl Zstd {
+    fn new() -> io::Result<Self> {
+        Ok(Zstd { decoder: Decoder::new()?, wanted: 0, held: Vec::new(), is_full: false })
+    }
+
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Step {
-        let most = match self.wanted {
-            _ if self.is_full => 0,
-            // What ends a frame may show that it is damaged: then what these bytes gave is gone.
-            0..=BLOCK_HEADER => 1,
-            wanted => wanted - BLOCK_HEADER,
-        };
-        let piece = input.get(..most).unwrap_or(input);
-        if piece.is_empty() && !self.is_full {
-            return Step { failure: (self.wanted > 0).then(|| damage(CUT)), ..Step::default() };
+        let mut step = Step::default();
+        if !self.is_full {
+            let wanted = match self.wanted {
+                // What ends a frame may show that it is damaged: then what these bytes gave is gone.
+                0..=BLOCK_HEADER => 1,
+                wanted => wanted - BLOCK_HEADER,
+            };
+            let missing = wanted.saturating_sub(self.held.len());
+            let piece = input.get(..missing).unwrap_or(input);
+            self.held.extend_from_slice(piece);
+            step.read = piece.len();
+            if self.held.len() < wanted && !input.is_empty() {
+                return step;
+            }
+            if self.held.is_empty() {
+                step.failure = (self.wanted > 0).then(|| damage(CUT));
+                return step;
+            }
         }
-        let (mut from, mut to) = (InBuffer::around(piece), OutBuffer::around(&mut *out));
+        let (mut from, mut to) = (InBuffer::around(self.held.as_slice()), OutBuffer::around(&mut *out));
         let wanted = self.decoder.run(&mut from, &mut to);
-        let (read, written) = (from.pos(), to.pos());
+        let (taken, written) = (from.pos(), to.pos());
+        self.held.drain(..taken);
         self.wanted = *wanted.as_ref().unwrap_or(&0);
         self.is_full = self.wanted > 0 && written == out.len();
-        Step { read, written, failure: wanted.err() }
+        let is_cut = input.is_empty() && written == 0 && self.wanted > 0;
+        let failure = wanted.err().or_else(|| is_cut.then(|| damage(CUT)));
+        Step { written, failure, ..step }
     }
 }
 

@@ -95,22 +95,28 @@ fn what_was_unpacked_before_damage_counts() {
 #[test]
 fn how_the_bytes_come_does_not_move_the_damage() {
     let bytes = three_packets();
+    let (frame, length) = (b"\x28\xb5\x2f\xfd", bytes.len() as u32);
+    let block = |length: u32| (length << 3).to_le_bytes()[..3].to_vec();
     // The frame announces 256 bytes more than its one block has, which shows with the last of them.
-    let [low, high, _, _] = (bytes.len() as u32).to_le_bytes();
-    let header = (bytes.len() as u32) << 3 | 1;
-    let packed =
-        [b"\x28\xb5\x2f\xfd\x60".as_slice(), &[low, high], &header.to_le_bytes()[..3], &bytes].concat();
-    for step in [1, 2, 3, 7, packed.len()] {
-        let parts = packed.chunks(step).map(<[u8]>::to_vec).collect();
-        let mut source = FileSource::from_reader("parts", Parts(parts));
-        let damage = loop {
-            match source.next(Duration::ZERO) {
-                Ok(next) => assert!(matches!(next, Next::Frame(_))),
-                Err(damage) => break damage,
-            }
-        };
-        let Error::Damaged { offset, .. } = damage else { panic!("{damage}") };
-        assert_eq!(offset, bytes.len() as u64 - 1, "{step} at a time");
+    let last = [block(length)[0] | 1, block(length)[1], block(length)[2]];
+    let too_short = [frame, b"\x60".as_slice(), &length.to_le_bytes()[..2], &last, &bytes].concat();
+    // It announces fewer than its block has, of which the end is missing.
+    let too_long = [frame, b"\x80\x58\x41\0\0\0".as_slice(), &block(length + 9), &bytes].concat();
+    // The end of a block is missing.
+    let cut = [frame, b"\0\x58".as_slice(), &block(length + 9), &bytes].concat();
+    for (packed, expected) in [(too_short, bytes.len() - 1), (too_long, 0), (cut, bytes.len())] {
+        for step in [1, 2, 3, 7, packed.len()] {
+            let parts = packed.chunks(step).map(<[u8]>::to_vec).collect();
+            let mut source = FileSource::from_reader("parts", Parts(parts));
+            let damage = loop {
+                match source.next(Duration::ZERO) {
+                    Ok(next) => assert!(matches!(next, Next::Frame(_))),
+                    Err(damage) => break damage,
+                }
+            };
+            let Error::Damaged { offset, .. } = damage else { panic!("{damage}") };
+            assert_eq!(offset, expected as u64, "{step} at a time");
+        }
     }
 }
 
