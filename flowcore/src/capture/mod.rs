@@ -67,7 +67,7 @@ pub trait Source: Send {
     /// Returns what the source counted so far.
     fn counts(&mut self) -> SourceCounts;
 
-    /// Returns the interfaces that are gone for now.
+    /// Returns the interfaces that are gone.
     fn missing(&self) -> Vec<String> {
         Vec::new()
     }

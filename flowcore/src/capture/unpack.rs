@@ -1,8 +1,8 @@
 //! gzip and zstd unpacked, so that damage takes nothing away of what lies before it.
 //!
 //! The readers of flate2 and zstd let go what they had unpacked in the call that meets damage, which may be many
-//! packets. So the decoders below them are fed here: an inflater says how much it wrote even so, and zstd's is given no
-//! more at a time than the block that it asks for.
+//! packets. So the decoders below them are fed here: an inflater says how much it wrote even so, and zstd's is given
+//! each block by itself, and whole.
 
 use std::io::{self, BufRead};
 

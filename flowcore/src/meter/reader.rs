@@ -99,7 +99,7 @@ impl Reader {
                     next_look = now + BETWEEN_LOOKS;
                     let dropped = self.router.dropped();
                     let report = report(reports + 1, is_record, self.started, source, decoder, dropped);
-                    // A writer that an output holds up takes none for now.
+                    // While an output holds the writer up, it takes none.
                     if self.reports.try_send(report).is_ok() {
                         (reports, is_record) = (reports + 1, false);
                         self.router.ask_for_report(reports);
