@@ -167,7 +167,7 @@ impl FileSource {
                 }
                 return Ok(Next::End);
             };
-            input.window.patience = patience;
+            input.window.begin(patience);
             match input.next(&mut self.found) {
                 Ok(true) => {
                     self.counts.times_clamped += u64::from(self.found.clamped);

@@ -47,7 +47,7 @@ use crate::packet::Frame;
 pub enum Next<'a> {
     /// A frame.
     Frame(Frame<'a>),
-    /// Nothing came within the time that was allowed; more may come.
+    /// Nothing came within the time that was allowed, or much was read that holds no packet; more may come.
     Idle,
     /// The input is at its end.
     End,

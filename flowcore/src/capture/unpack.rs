@@ -48,9 +48,14 @@ impl Unpack {
     /// Reads unpacked bytes; 0 at the end.
     ///
     /// # Errors
-    /// Those of `from`, after which it can be gone on with; others for damage.
+    /// Those of `from`, and `WouldBlock` where a long way unpacks to nothing, after which it can be gone on with; others
+    /// for damage.
     pub(super) fn read(&mut self, from: &mut impl BufRead, into: &mut [u8]) -> io::Result<usize> {
+        let mut in_vain = 0;
         while self.taken == self.filled {
+            if in_vain >= READ_IN_VAIN {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
@@ -61,6 +66,7 @@ impl Unpack {
                 Codec::Zstd(zstd) => zstd.step(input, &mut self.out),
             };
             from.consume(step.read);
+            in_vain += step.read;
             (self.taken, self.filled, self.failure) = (0, step.written, step.failure);
             if is_end && step.written == 0 && self.failure.is_none() {
                 return Ok(0);
@@ -210,7 +216,8 @@ impl Zstd {
             let wanted = match self.wanted {
                 // What ends a frame may show that it is damaged: then what these bytes gave is gone.
                 0..=BLOCK_HEADER => 1,
-                wanted => wanted - BLOCK_HEADER,
+                // More than a block is a frame to be skipped, which gives nothing that could be lost.
+                wanted => (wanted - BLOCK_HEADER).min(OUT_LEN),
             };
             let missing = wanted.saturating_sub(self.held.len());
             let piece = input.get(..missing).unwrap_or(input);
@@ -243,5 +250,27 @@ fn damage(what: &'static str) -> io::Error {
 const CUT: &str = "cut short";
 /// The length of a block's header (RFC 8878, 3.1.1.2).
 const BLOCK_HEADER: usize = 3;
-/// Room for a zstd block; an inflater writes a quarter of it at most.
+/// How much may be read that unpacks to nothing, as empty members or frames to be skipped do, before the caller is asked.
+const READ_IN_VAIN: usize = 1024 * 1024;
+/// Room for a zstd block, and the most that one takes; an inflater writes a quarter of it at most.
 const OUT_LEN: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_frame_to_be_skipped_is_not_held() {
+        let header = [b"\x50\x2A\x4D\x18".as_slice(), &u32::MAX.to_le_bytes()].concat();
+        let mut from = io::BufReader::new(header.chain(io::repeat(0)).take(64 << 20));
+        let mut unpack = Unpack::zstd().unwrap();
+        while unpack
+            .read(&mut from, &mut [0; 8])
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        {}
+        let Codec::Zstd(zstd) = &unpack.codec else { panic!("no zstd") };
+        assert!(zstd.held.capacity() <= 2 * OUT_LEN, "{}", zstd.held.capacity());
+    }
+}

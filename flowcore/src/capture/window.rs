@@ -17,7 +17,9 @@ pub(super) struct Window {
     skip: u64,
     ended: bool,
     /// How long reads may wait.
-    pub(super) patience: Duration,
+    patience: Duration,
+    /// How many bytes may be read until the next packet is asked for.
+    allowed: usize,
 }
 
 impl Window {
@@ -32,7 +34,16 @@ impl Window {
             skip: 0,
             ended: false,
             patience: Duration::ZERO,
+            allowed: 0,
         }
+    }
+
+    /// Takes note that a packet is asked for, and how long reads for it may wait. A long way without a packet is gone in
+    /// parts: each ends with [`io::ErrorKind::WouldBlock`], so that the caller can look around.
+    #[inline]
+    pub(super) fn begin(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.allowed = READ_AT_ONCE;
     }
 
     /// Returns the next `n` bytes (at least one) without taking them; `None` if the stream ends before.
@@ -115,6 +126,9 @@ impl Window {
             if self.ended {
                 return Ok(false);
             }
+            if self.allowed == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             self.buffer.copy_within(self.start..self.end, 0);
             self.base += self.start as u64;
             self.end -= self.start;
@@ -126,7 +140,10 @@ impl Window {
             let into = self.buffer.get_mut(self.end..).unwrap_or_default();
             match self.stream.read(into)? {
                 0 => self.ended = true,
-                read => self.end += read,
+                read => {
+                    self.end += read;
+                    self.allowed = self.allowed.saturating_sub(read);
+                }
             }
         }
     }
@@ -142,3 +159,6 @@ impl Window {
 /// Length of the buffer: small enough for a processor's cache, large enough that a read costs little per packet.
 /// Short where fuzz targets are to meet its end.
 pub(super) const BUFFER_LEN: usize = if cfg!(fuzzing) { 512 } else { 256 * 1024 };
+
+/// How much may be read for one packet at once.
+const READ_AT_ONCE: usize = 16 * BUFFER_LEN;

@@ -250,6 +250,46 @@ fn a_stalled_pipe_is_idle() {
     }
 }
 
+#[test]
+fn a_long_way_without_a_packet_is_gone_in_parts() {
+    let section = Writer::ng().bytes;
+    let unknown = [b"\x99\x00\x00\x00\x0c\x00\x00\x00", &b"\x0c\x00\x00\x00"[..]].concat();
+    let long = [b"\x99\x00\x00\x00", &0xffff_fff0u32.to_le_bytes()[..], &[0; 1000]].concat();
+    let skipped = [b"\x50\x2A\x4D\x18", &u32::MAX.to_le_bytes()[..]].concat();
+    let headers = [gzip(&[]), zstd(&[]), section.clone(), section.clone(), section.clone(), skipped];
+    let repeated = [gzip(&[]), zstd(&[]), section, unknown, long, vec![0; 1000]];
+    for (nth, (header, repeated)) in headers.into_iter().zip(repeated).enumerate() {
+        let endless = Endless { header: header.into(), repeated, at: 0 };
+        let mut source = FileSource::from_reader("endless", endless);
+        let mut before = 0;
+        for _ in 0..3 {
+            assert!(matches!(source.next(Duration::ZERO), Ok(Next::Idle)), "{nth}");
+            let read = source.counts().file_bytes;
+            assert!((1..=5 << 20).contains(&(read - before)), "{nth}: {read} after {before}");
+            before = read;
+        }
+    }
+}
+
+/// Something, and then something else again and again.
+struct Endless {
+    header: VecDeque<u8>,
+    repeated: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Endless {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        for byte in &mut *into {
+            *byte = self.header.pop_front().unwrap_or_else(|| {
+                self.at += 1;
+                self.repeated[(self.at - 1) % self.repeated.len()]
+            });
+        }
+        Ok(into.len())
+    }
+}
+
 #[cfg(feature = "live")]
 #[test]
 fn a_filter_on_files() {
