@@ -240,6 +240,13 @@ impl Labels {
         self.interface.is_none() && self.vlans.is_empty() && self.mpls.is_empty() && self.tunnels.is_empty()
     }
 
+    /// Returns the bytes held outside, with what is kept for more, but for the interface's name, which is shared.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.vlans.capacity() * size_of::<u16>()
+            + self.mpls.capacity() * size_of::<u32>()
+            + self.tunnels.capacity() * size_of::<Tunnel>()
+    }
+
     /// Takes everything out and keeps the memory.
     #[inline]
     pub fn clear(&mut self) {

@@ -2,7 +2,7 @@
 
 use super::walk::{DatagramId, Piece};
 use crate::key::{End, FlowKey};
-use crate::packet::{Facts, Labels, Tunnel};
+use crate::packet::{Facts, Labels};
 use crate::time::Timestamp;
 
 /// A datagram.
@@ -87,7 +87,7 @@ impl Datagram {
     /// Takes the held fragments out.
     pub(super) fn let_go(&mut self) -> impl Iterator<Item = Released> + use<> {
         let held = std::mem::take(&mut self.held);
-        let bytes: usize = held.iter().map(|held| held.payload.len() + heap_bytes(&held.labels)).sum();
+        let bytes: usize = held.iter().map(|held| held.payload.len() + held.labels.heap_bytes()).sum();
         self.outside = self.outside.saturating_sub(bytes);
         held.into_iter()
     }
@@ -181,13 +181,6 @@ fn cover(ranges: &mut Vec<(u32, u32)>, from: u32, to: u32) -> Overlap {
         _ if had >= to - from => Overlap::Whole,
         _ => Overlap::Partly,
     }
-}
-
-/// Returns what labels hold outside themselves.
-pub(super) fn heap_bytes(labels: &Labels) -> usize {
-    labels.vlans.len() * size_of::<u16>()
-        + labels.mpls.len() * size_of::<u32>()
-        + labels.tunnels.len() * size_of::<Tunnel>()
 }
 
 /// Fragments of a datagram that is put together or held; 1,024 cover 64 KiB in pieces of 64 bytes.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::datagram::{Datagram, Flow, MAX_PARTS, NEW_DATAGRAM_BYTES, Released, State, heap_bytes};
+use super::datagram::{Datagram, Flow, MAX_PARTS, NEW_DATAGRAM_BYTES, Released, State};
 use super::ip::Chain;
 use super::walk::{DatagramId, Piece};
 use crate::packet::{Facts, Labels, Message};
@@ -101,8 +101,8 @@ impl Datagrams {
     /// Keeps a later fragment until its first one comes.
     pub(super) fn hold(&mut self, place: Place, facts: Facts, payload: &[u8], labels: &Labels) {
         let Some(datagram) = self.datagrams.get_mut(&place.0) else { return };
-        datagram.outside += payload.len() + heap_bytes(labels);
         let labels = labels.clone();
+        datagram.outside += payload.len() + labels.heap_bytes();
         datagram.held.push(Released { facts, labels, payload: payload.into(), arrival: self.next_arrival });
         self.next_arrival += 1;
         self.counts.held += 1;

@@ -12,6 +12,8 @@ pub(super) struct Batch {
     /// Distinct runs of labels; those beyond `labels_used` are kept for their memory.
     labels: Vec<Labels>,
     labels_used: usize,
+    /// What those that are used hold.
+    label_bytes: usize,
     /// Table time after the last packet.
     pub(super) now: TableTime,
     /// The shard is to report its counters after this batch, under this number.
@@ -47,6 +49,7 @@ impl Batch {
             bytes: Vec::with_capacity(MOST_BYTES + 2048),
             labels: Vec::new(),
             labels_used: 0,
+            label_bytes: 0,
             now: TableTime::default(),
             report: None,
         }
@@ -101,7 +104,7 @@ impl Batch {
     /// Tells whether the batch has reached the size at which it is sent.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.rows.len() >= MOST_PACKETS || self.bytes.len() >= MOST_BYTES
+        self.rows.len() >= MOST_PACKETS || self.bytes.len() + self.label_bytes >= MOST_BYTES
     }
 
     /// Empties the batch and keeps its memory, unless a huge packet made it unusually large.
@@ -109,7 +112,9 @@ impl Batch {
         self.rows.clear();
         self.bytes.clear();
         self.bytes.shrink_to(2 * MOST_BYTES);
-        self.labels_used = 0;
+        // Runs of labels differ in length: in time each place would have room for the longest.
+        self.labels.retain(|labels| labels.heap_bytes() <= LONG_LABELS);
+        (self.labels_used, self.label_bytes) = (0, 0);
         self.report = None;
     }
 
@@ -134,6 +139,7 @@ impl Batch {
                 Some(place) => place.clone_from(labels),
                 None => self.labels.push(labels.clone()),
             }
+            self.label_bytes += size_of::<Labels>() + self.labels[self.labels_used].heap_bytes();
             self.labels_used += 1;
         }
         self.labels_used as u32
@@ -147,5 +153,33 @@ const MOST_PACKETS: usize = match (TINY, cfg!(fuzzing)) {
     (_, true) => 16,
     _ => 1024,
 };
-/// Payload bytes per batch.
+/// Labels that hold more are not kept for their memory.
+const LONG_LABELS: usize = 512;
+/// Bytes of payload and labels per batch.
 const MOST_BYTES: usize = if TINY || cfg!(fuzzing) { 4 << 10 } else { 256 << 10 };
+
+#[cfg(test)]
+mod tests {
+    use super::super::KeyHash;
+    use super::*;
+    use crate::decode::{DecodeOptions, Decoder};
+    use crate::packet::{Frame, LinkType};
+
+    #[test]
+    fn long_labels_fill_a_batch_and_are_not_kept() {
+        let ip = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 47, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+        let frame = Frame { data: &ip, time: None, wire_len: 20, link: LinkType(101), interface: None };
+        let (hash, mut batch, mut pushed) = (KeyHash::default(), Batch::new(), 0);
+        Decoder::new(DecodeOptions::default()).decode(&frame, |packet| {
+            while !batch.is_full() {
+                let labels = Labels { mpls: vec![pushed; 1000], ..Labels::default() };
+                batch.push(hash.of(&packet.key).tag(), &Packet { labels: &labels, ..packet });
+                pushed += 1;
+            }
+        });
+        assert!(pushed > 0 && (pushed as usize - 1) * 4000 < MOST_BYTES, "{pushed}");
+        assert_eq!(batch.packets().last().map(|packet| packet.labels.mpls[0] + 1), Some(pushed));
+        batch.clear();
+        assert!(!batch.is_full() && batch.labels.is_empty());
+    }
+}

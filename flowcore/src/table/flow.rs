@@ -228,7 +228,9 @@ impl<X: Feature> Flow<X> {
     /// Returns the bytes held outside.
     #[inline]
     pub(super) fn heap_bytes(&self) -> usize {
-        self.features.heap_bytes() + self.extra.heap_bytes() + self.l7.heap_bytes()
+        // Others may share the labels, but nobody knows for how long.
+        let labels = self.labels.as_ref().map_or(0, |labels| LABELS_BYTES + labels.heap_bytes());
+        self.features.heap_bytes() + self.extra.heap_bytes() + self.l7.heap_bytes() + labels
     }
 
     /// Returns by how much the bytes held outside have changed since the last call.
@@ -339,3 +341,5 @@ impl<X: Feature> Flow<X> {
 
 /// How long a closed flow still takes packets, and how long one must be silent for a new SYN to end it.
 const LINGER: u64 = 5_000_000_000;
+/// What labels take that are shared, beside what they hold outside: two counters stand before them.
+const LABELS_BYTES: usize = 2 * size_of::<usize>() + size_of::<Labels>();

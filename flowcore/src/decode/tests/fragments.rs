@@ -118,7 +118,7 @@ fn a_time_jump_lets_go_at_the_old_table_time() {
     bench.frame(5000, &fragment(1, &bytes, 48, 64));
     bench.frame(5001, &fragment(2, &bytes, 0, 24));
     bench.frame(100, &fragment(2, &bytes, 24, 48));
-    let seen: Vec<(u32, i64)> = bench
+    let seen: Vec<(u64, i64)> = bench
         .seen
         .iter()
         .map(|seen| (seen.facts.table_time.epoch, seen.facts.table_time.time.parts().0))

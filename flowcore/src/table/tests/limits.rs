@@ -77,6 +77,22 @@ fn memory_is_bounded_too() {
 }
 
 #[test]
+fn labels_are_part_of_a_flows_memory() {
+    let limit = 200_000;
+    let mut bench = Bench::new(TableOptions { max_memory: limit, ..TableOptions::default() });
+    for port in 0..1_000 {
+        let labels = Labels { mpls: vec![port.into(); 64], ..Labels::default() };
+        bench.aim(&Shot { sport: port, ..udp(0) }, |table, packet, out| {
+            table.ingest(&Packet { labels: &labels, ..*packet }, |record| out.push(record));
+        });
+        assert!(bench.table.memory() <= limit);
+    }
+    let taken = bench.table.len() * 64 * size_of::<u32>();
+    assert!(taken > 20_000 && taken as u64 <= limit, "{taken}");
+    assert_eq!(bench.end().len(), 1_000);
+}
+
+#[test]
 fn a_closed_flow_that_must_go_keeps_its_reason() {
     let shots = [syn(0, 1), Shot { sport: 1, ..tcp(1, TcpFlags::RST) }.back(), syn(2, 2)];
     let mut ends = reasons(&Bench::new(options(1)).run(&shots));
