@@ -243,7 +243,7 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> Option<i64> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct TableTime {
     /// Counts the time jumps: a jump closes all flows and starts anew.
-    pub epoch: u32,
+    pub epoch: u64,
     /// The newest packet time of this epoch.
     pub time: Timestamp,
 }

@@ -169,6 +169,23 @@ fn replay_is_the_same_for_any_number_of_shards() {
     }
 }
 
+/// Time jumps back and forth, and in most of these times there is no flow.
+#[test]
+fn jumps_without_flows_change_nothing() {
+    let mut frames: Vec<(i64, Vec<u8>)> = Vec::new();
+    for (nth, (nanos, data)) in traffic(1, 2_000).into_iter().enumerate() {
+        let arp = [&[0; 12][..], &[0x08, 0x06], &[0; 46]].concat();
+        let away = (nth % 7) as i64 * 1_000_000_000_000;
+        frames.extend((0..nth % 3).map(|step| (nanos + away - step as i64 * 900_000_000_000, arp.clone())));
+        frames.push((nanos, data));
+    }
+    let (expected, summary) = replay(&frames, 1);
+    assert!(summary.stats.time_jumps > 500, "{}", summary.stats.time_jumps);
+    for shards in [2, 5] {
+        assert!(replay(&frames, shards).0 == expected, "{shards} shards differ from one");
+    }
+}
+
 #[test]
 fn many_flows_that_end_at_once_keep_their_order() {
     let mut frames: Vec<(i64, Vec<u8>)> = Vec::new();

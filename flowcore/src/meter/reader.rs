@@ -148,7 +148,7 @@ impl Reader {
     fn take(&mut self, frame: &Frame<'_>, decoder: &mut Decoder) {
         if decoder.jumps_at(frame) {
             // Each shard ends its flows by the last time of the epoch, not by its own last packet's.
-            self.router.tick(decoder.now());
+            self.router.end_epoch(decoder.now());
         }
         decoder.decode(frame, |packet| self.router.send(&packet));
     }

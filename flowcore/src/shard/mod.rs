@@ -135,6 +135,13 @@ impl Router {
         self.flush();
     }
 
+    /// Does the same at the end of an epoch; where none of its packets came here there is nothing to be told.
+    pub fn end_epoch(&mut self, last: TableTime) {
+        if self.now.epoch == last.epoch {
+            self.tick(last);
+        }
+    }
+
     /// Sends what waits to be sent, and asks each shard to report its counters behind it, under a number
     /// that counts up.
     ///

@@ -109,7 +109,7 @@ pub struct Connections {
     alarms: BTreeMap<(Timestamp, u64), FlowKey>,
     alarms_set: u64,
     now: Timestamp,
-    epoch: u32,
+    epoch: u64,
     counts: ConnectionCounts,
 }
 

@@ -32,7 +32,7 @@ struct ModelFlow {
 }
 
 /// What is compared: due, reason, src, rule, slice, final, first, last, and packets and bytes each way.
-type Line = (u32, i64, &'static str, u8, u16, &'static str, u32, bool, i64, i64, [u64; 4]);
+type Line = (u64, i64, &'static str, u8, u16, &'static str, u32, bool, i64, i64, [u64; 4]);
 
 const RULES: [&str; 7] = ["syn", "syn_ack", "carried", "app", "port", "multicast", "first"];
 
@@ -56,7 +56,7 @@ impl ModelFlow {
         (idle || lingered).then(|| (self.closed.map_or("idle", |closed| closed.0), due))
     }
 
-    fn line(&self, epoch: u32, due: i64, reason: &'static str) -> Line {
+    fn line(&self, epoch: u64, due: i64, reason: &'static str) -> Line {
         let mut sums = [0; 4];
         for shot in &self.packets {
             let back = usize::from(shot.from != self.src);
