@@ -1,5 +1,6 @@
 //! The words of an output: a named field and the plain value that stands in it.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
@@ -158,19 +159,45 @@ impl fmt::Display for Printable<'_> {
             '\n' => f.write_str("\\n"),
             '\r' => f.write_str("\\r"),
             '\t' => f.write_str("\\t"),
-            letter if is_unsafe(letter) => write!(f, "\\u{:04x}", u32::from(letter)),
+            letter if is_unsafe(letter) => {
+                letter.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}"))
+            }
             letter => f.write_char(letter),
         })
     }
 }
 
-/// Tells whether a character never stands in an output as it is (faults.md): controls, DEL, C1, what changes the
-/// direction of writing, and the line separators that only some readers know.
+/// Returns a text with its middle left out where it has more than so many characters: what was quoted may be long, and
+/// what is wrong with it stands at the end.
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    let half = most / 2;
+    let head = text.char_indices().nth(half);
+    let tail = text.char_indices().rev().take(half).last();
+    match (head, tail) {
+        (Some((head, _)), Some((tail, _))) if text.get(head..tail).is_some_and(|cut| !cut.is_empty()) => {
+            Cow::Owned([text.get(..head), Some("…"), text.get(tail..)].into_iter().flatten().collect())
+        }
+        _ => Cow::Borrowed(text),
+    }
+}
+
+/// Tells whether a character never stands in an output as it is (faults.md): controls, DEL, C1, the line separators that
+/// only some readers know, and whatever is not seen itself.
+#[inline]
 pub(crate) fn is_unsafe(letter: char) -> bool {
+    matches!(letter, '\0'..='\x1f' | '\x7f'..='\u{9f}') || (letter > '\u{9f}' && is_unseen(letter))
+}
+
+/// Tells whether a character has no width, joins others or changes the direction of writing: Unicode's `Cf` and
+/// `Default_Ignorable_Code_Point`, and what separates lines. Two names that look the same are the same without them.
+fn is_unseen(letter: char) -> bool {
     matches!(letter,
-        '\0'..='\x1f' | '\x7f'..='\u{9f}'
-        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        | '\u{2028}' | '\u{2029}')
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Rounds a positive number, halves up, as `f64::round` does, which is a call where the processor may lack SSE 4.1.
@@ -244,7 +271,7 @@ impl<const N: usize> std::fmt::Debug for ShortText<N> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Printable, rounded};
+    use super::{Printable, rounded, shortened};
 
     #[test]
     fn halves_are_rounded_up() {
@@ -257,6 +284,23 @@ mod tests {
     fn printable_texts_hide_nothing() {
         assert_eq!(Printable("a\x1b[2J\n\u{202e}b").to_string(), "a\\u001b[2J\\n\\u202eb");
         assert_eq!(Printable("gr\u{fc}n \"x\"").to_string(), "gr\u{fc}n \"x\"");
+        assert_eq!(Printable("ss\u{200b}hd\u{feff}").to_string(), "ss\\u200bhd\\ufeff");
+        // A tag, which is beyond the basic plane: two units of UTF-16, as in JSON.
+        assert_eq!(Printable("a\u{e0041}").to_string(), "a\\udb40\\udc41");
+        for unseen in "\u{ad}\u{34f}\u{61c}\u{1160}\u{17b4}\u{180e}\u{200c}\u{200d}\u{2060}\u{2065}\u{3164}\u{fe0f}\u{ffa0}\u{fff9}\u{1d173}".chars() {
+            assert!(Printable(&unseen.to_string()).to_string().starts_with("\\u"), "{unseen:?}");
+        }
+        let seen = "\u{a0}\u{e4}\u{3b1}\u{5d0}\u{645}\u{4e2d}\u{1100}\u{2010}\u{fffd}\u{1f600}";
+        assert_eq!(Printable(seen).to_string(), seen);
+    }
+
+    #[test]
+    fn of_a_long_text_the_middle_is_left_out() {
+        for text in ["", "ä", "äöü\u{df}"] {
+            assert_eq!(shortened(text, 4), text);
+        }
+        assert_eq!(shortened("äöü\u{df}x", 4), "äö…\u{df}x");
+        assert_eq!(shortened(&"a".repeat(1_000_000), 200).chars().count(), 201);
     }
 
     proptest! {

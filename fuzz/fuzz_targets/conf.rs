@@ -30,5 +30,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn is_printed(letter: char) -> bool {
-    !letter.is_control() && !('\u{2028}'..='\u{202e}').contains(&letter)
+    let is_unseen = matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}');
+    !letter.is_control() && !is_unseen
 }

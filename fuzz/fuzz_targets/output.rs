@@ -205,17 +205,53 @@ fn escaped(text: &str) -> String {
         '\n' => "\\n".to_owned(),
         '\r' => "\\r".to_owned(),
         '\t' => "\\t".to_owned(),
-        letter if is_unsafe(letter) => format!("\\u{:04x}", u32::from(letter)),
+        letter if is_unsafe(letter) => {
+            letter.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        }
         letter => letter.to_string(),
     };
     text.chars().map(escape).collect()
 }
 
-/// Controls, what changes the direction of writing, and line separators (docs/faults.md).
+/// Controls, line separators, and what is not seen (docs/faults.md).
 fn is_unsafe(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let code = u32::from(letter);
+    letter.is_control() || UNSEEN.iter().any(|(first, last)| (*first..=*last).contains(&code))
 }
+
+/// What Unicode counts as `Cf` or lets renderers ignore, and the line separators, by blocks.
+const UNSEEN: &[(u32, u32)] = &[
+    // Latin-1, combining marks, Arabic, Syriac.
+    (0xad, 0xad),
+    (0x34f, 0x34f),
+    (0x600, 0x605),
+    (0x61c, 0x61c),
+    (0x6dd, 0x6dd),
+    (0x70f, 0x70f),
+    (0x890, 0x891),
+    (0x8e2, 0x8e2),
+    // Fillers of Hangul, of Khmer, selectors of Mongolian.
+    (0x115f, 0x1160),
+    (0x17b4, 0x17b5),
+    (0x180b, 0x180f),
+    // General punctuation.
+    (0x200b, 0x200f),
+    (0x2028, 0x202f),
+    (0x2060, 0x206f),
+    // Fillers, variation selectors, the byte order mark, specials.
+    (0x3164, 0x3164),
+    (0xfe00, 0xfe0f),
+    (0xfeff, 0xfeff),
+    (0xffa0, 0xffa0),
+    (0xfff0, 0xfffb),
+    // Kaithi, hieroglyphs, shorthand, music, tags and more variation selectors.
+    (0x110bd, 0x110bd),
+    (0x110cd, 0x110cd),
+    (0x13430, 0x1343f),
+    (0x1bca0, 0x1bca3),
+    (0x1d173, 0x1d17a),
+    (0xe0000, 0xe0fff),
+];
 
 fn path(name: &str) -> String {
     FOLDER.join(name).to_str().expect("a path").to_owned()

@@ -96,7 +96,7 @@ pub(crate) fn events(args: EventsArgs) -> ExitCode {
 
 #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
 fn show(args: &EventsArgs, stop: &Stop) -> Result<(), Error> {
-    Outputs::check(&args.output)?;
+    Outputs::check([], &args.output)?;
     let open = || Outputs::open(&args.output, args.format, args.force, |_| HostRecords::Events);
     feed::Feed::open(args, open, || Ok(()))?.run(args, stop)
 }

@@ -61,7 +61,8 @@ struct Watch {
 impl Watch {
     /// Opens what the arguments name.
     fn open(args: &SocketsArgs) -> Result<Self, Error> {
-        Outputs::check(&args.output)?;
+        let read = args.read.iter().chain(&args.baseline).map(String::as_str);
+        Outputs::check(read, &args.output)?;
         let open = || Outputs::open(&args.output, args.format, args.force, HostRecords::named);
         let is_table = args.format == crate::args::Format::Table;
         let alerts_are_shown = is_table && args.output.iter().any(|to| to == "-");

@@ -92,7 +92,7 @@ pub struct Socket {
 }
 
 /// A process, as it was when it was looked at.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Process {
     /// Process id.
     pub pid: u32,
@@ -117,7 +117,7 @@ pub struct Process {
 }
 
 /// Users, groups and capabilities of a process.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Credentials {
     /// Real user.
     pub uid: u32,

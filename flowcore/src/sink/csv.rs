@@ -148,6 +148,7 @@ mod tests {
 
     use super::super::{Existing, Format, open, sample};
     use super::*;
+    use crate::field::is_unsafe;
 
     /// Writes the records to a file and reads it back with another implementation.
     fn through(fields: &str, records: &[crate::record::FlowRecord]) -> (String, Vec<Vec<String>>) {
@@ -271,7 +272,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn cells_come_back(outside in "[^\\p{C}\u{2028}\u{2029}]{1,20}") {
+        fn cells_come_back(outside in "[^\\p{C}]{1,20}") {
+            let outside = outside.replace(is_unsafe, "x");
             let (_, rows) = through("dns_query,src_port", &[sample::dns(&outside)]);
             let cell = &rows[1][0];
             let risky = outside.starts_with(['=', '+', '-', '@']);

@@ -204,7 +204,7 @@ fn are_plain(bytes: [u8; 8]) -> bool {
     (control | beyond | quote | backslash) & ONES << 7 == 0
 }
 
-/// Appends a character of the basic plane as JSON escapes it.
+/// Appends a character as JSON escapes it.
 fn escaped(out: &mut impl Append, letter: char) {
     let short = match letter {
         '"' => b'"',
@@ -213,11 +213,13 @@ fn escaped(out: &mut impl Append, letter: char) {
         '\r' => b'r',
         '\t' => b't',
         _ => {
-            let code = u32::from(letter);
-            out.block(b"\\u");
-            for shift in [12, 8, 4, 0] {
-                let digit = (code >> shift & 0xf) as u8;
-                out.byte(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+            // Two units beyond the basic plane.
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                out.block(b"\\u");
+                for shift in [12, 8, 4, 0] {
+                    let digit = (*unit >> shift & 0xf) as u8;
+                    out.byte(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+                }
             }
             return;
         }
@@ -308,6 +310,16 @@ mod tests {
             for json in [quoted(&outside), through_serde(&outside)] {
                 prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), outside.clone());
                 prop_assert!(!json.chars().any(is_unsafe));
+            }
+        }
+
+        #[test]
+        fn what_is_not_seen_comes_back_and_is_seen(
+            outside in "[a\u{ad}\u{180e}\u{200b}-\u{200f}\u{2060}\u{feff}\u{1bca0}\u{e0000}-\u{e0fff}]{1,9}",
+        ) {
+            for json in [quoted(&outside), through_serde(&outside)] {
+                prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), outside.clone());
+                prop_assert!(json.is_ascii());
             }
         }
     }

@@ -157,11 +157,11 @@ fn quoted(out: &mut Vec<u8>, outside: &str) {
             '\r' => text.push_str("\\r"),
             '\t' => text.push_str("\\t"),
             _ if letter == quote => text.extend(['\\', quote]),
-            // All of them are below U+FFFF.
-            _ if is_unsafe(letter) && letter < '\u{100}' => {
-                text.push_str(&format!("\\x{:02x}", u32::from(letter)))
-            }
-            _ if is_unsafe(letter) => text.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            _ if is_unsafe(letter) => text.push_str(&match u32::from(letter) {
+                code @ ..0x100 => format!("\\x{code:02x}"),
+                code @ ..0x1_0000 => format!("\\u{code:04x}"),
+                code => format!("\\U{code:08x}"),
+            }),
             _ => text.push(letter),
         }
     }

@@ -26,6 +26,7 @@ mod packer;
 mod people;
 mod place;
 mod read;
+mod recording;
 mod rows;
 #[cfg(test)]
 mod sample;

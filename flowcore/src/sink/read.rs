@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::recording::{Failure, Kept, Lines, MOST, Rows, Spot, bytes_of, unpacked};
 use super::sighted::within_line;
 use crate::error::{Error, Reason};
 use crate::host::{Credentials, Process, Socket, SocketKind, SocketState};
@@ -20,125 +21,91 @@ use crate::time::Timestamp;
 /// texts stay escaped. What a record never holds is not known: interface, control group, most credentials.
 ///
 /// # Errors
-/// [`Error::Input`] where the file cannot be opened or read. [`Error::Damaged`] for a line that is no record, and
-/// for a file that has lines but no socket record: half a baseline is none.
+/// [`Error::Input`] where the file cannot be opened or read. [`Error::Damaged`] for a line that is no record or is longer
+/// than 1 MiB, for records that take more than 1 GiB of memory, and for a file that has lines but no socket record: half
+/// a baseline is none.
 pub fn read_sockets(name: &str) -> Result<Vec<SocketRecord>, Error> {
     let opened: io::Result<Box<dyn Read>> = match name {
         "-" => Ok(Box::new(io::stdin())),
         path => File::open(path).map(|file| Box::new(file) as _),
     };
-    let failed = |source| Error::Input { name: name.to_owned(), source };
-    let lines = unpacked(BufReader::new(opened.map_err(failed)?)).map_err(failed)?;
-    read(lines).map_err(|failure| match failure {
-        Failure::Read(source) => failed(source),
-        Failure::Damaged { offset, what } => Error::Damaged { name: name.to_owned(), offset, what },
-    })
+    let lines = opened.and_then(|file| unpacked(BufReader::new(file))).map_err(Failure::Read);
+    lines.and_then(|lines| read(lines, MOST)).map_err(|failure| failure.of(name))
 }
 
-enum Failure {
-    Read(io::Error),
-    Damaged { offset: u64, what: String },
-}
-
-/// Looks at the first bytes and unpacks what is compressed.
-fn unpacked(mut file: impl BufRead + 'static) -> io::Result<Box<dyn BufRead>> {
-    Ok(match file.fill_buf()? {
-        [0x1f, 0x8b, ..] => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(file))),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(file)?))
-        }
-        _ => Box::new(file),
-    })
-}
-
-fn read(mut lines: impl BufRead) -> Result<Vec<SocketRecord>, Failure> {
-    let first = lines.fill_buf().map_err(|error| broken(error, 0))?.first().copied();
-    let records = match first {
-        None => return Ok(Vec::new()),
-        Some(b'{') => json_lines(lines)?,
-        Some(_) => csv(lines)?,
-    };
-    Ok(records)
-}
-
-fn json_lines(mut lines: impl BufRead) -> Result<Vec<SocketRecord>, Failure> {
-    let mut records = Vec::new();
-    let mut line = Vec::new();
-    let (mut offset, mut number) = (0, 0);
-    loop {
-        line.clear();
-        let length = lines.read_until(b'\n', &mut line).map_err(|error| broken(error, offset))?;
-        if length == 0 {
-            break;
-        }
-        number += 1;
-        let damaged = |what: String| Failure::Damaged { offset, what: format!("line {number}: {what}") };
-        if !line.trim_ascii().is_empty() {
-            let object: serde_json::Value = serde_json::from_slice(line.trim_ascii_end())
-                .map_err(|error| damaged(within_line(&error)))?;
-            match object.get("type").and_then(serde_json::Value::as_str) {
-                Some("socket") => records.push(socket(&object).map_err(damaged)?),
-                Some(_) => {}
-                None => return Err(damaged("it has no type".to_owned())),
-            }
-        }
-        offset += length as u64;
+fn read(mut lines: impl BufRead, most: usize) -> Result<Vec<SocketRecord>, Failure> {
+    let mut kept = Kept::within(most);
+    let first = lines.fill_buf().map_err(|error| Spot::START.broken(error))?.first().copied();
+    match first {
+        None => {}
+        Some(b'{') => json_lines(lines, &mut kept)?,
+        Some(_) => csv(lines, &mut kept)?,
     }
-    if records.is_empty() {
-        return Err(Failure::Damaged { offset, what: "there is no socket record in it".to_owned() });
-    }
-    Ok(records)
+    Ok(kept.records())
 }
 
-fn csv(mut lines: impl BufRead) -> Result<Vec<SocketRecord>, Failure> {
-    let mut text = Vec::new();
-    lines.read_to_end(&mut text).map_err(|error| broken(error, 0))?;
-    let mut reader = csv::Reader::from_reader(text.as_slice());
-    let damaged = |position: Option<&csv::Position>, what: String| {
-        let (offset, line) = place(&text, position);
-        Failure::Damaged { offset, what: format!("line {line}: {what}") }
+fn json_lines(lines: impl BufRead, kept: &mut Kept<SocketRecord>) -> Result<(), Failure> {
+    let mut lines = Lines::new(lines);
+    let mut has_sockets = false;
+    while let Some(line) = lines.next()? {
+        let object = serde_json::from_slice::<serde_json::Value>(line).map_err(|error| within_line(&error));
+        let spot = lines.spot();
+        let object = object.map_err(|what| spot.damaged(&what))?;
+        match object.get("type").and_then(serde_json::Value::as_str) {
+            Some("socket") => keep(kept, &object, spot)?,
+            Some(_) => continue,
+            None => return Err(spot.damaged("it has no type")),
+        }
+        has_sockets = true;
+    }
+    if !has_sockets {
+        let what = "there is no socket record in it".to_owned();
+        return Err(Failure::Damaged { offset: lines.end().offset, what });
+    }
+    Ok(())
+}
+
+fn csv(lines: impl BufRead, kept: &mut Kept<SocketRecord>) -> Result<(), Failure> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(Rows::new(lines)?);
+    let mut next = |row: &mut csv::StringRecord| {
+        reader.get_mut().ask();
+        let read = reader.read_record(row);
+        let spot = reader.get_ref().spot();
+        read.map(|is_there| is_there.then_some(spot)).map_err(|error| no_row(error, spot))
     };
-    let failed = |error: csv::Error| {
-        let what = match error.kind() {
-            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                format!("it has {len} cells, and the first line {expected_len}")
-            }
-            csv::ErrorKind::Utf8 { err, .. } => format!("it is no CSV: {err}"),
-            kind => format!("it is no CSV: {kind:?}"),
-        };
-        damaged(error.position(), what)
-    };
-    let names = reader.headers().map_err(failed)?.clone();
+    let (mut names, mut row) = (csv::StringRecord::new(), csv::StringRecord::new());
+    next(&mut names)?;
     if !["timestamp", "protocol", "local_ip", "state"].iter().all(|name| names.iter().any(|it| it == *name)) {
         let what = "it is neither JSON lines nor CSV of socket records".to_owned();
         return Err(Failure::Damaged { offset: 0, what });
     }
-    let mut records = Vec::new();
-    for row in reader.records() {
-        let row = row.map_err(failed)?;
-        let read = socket(&CsvRow { names: &names, row: &row });
-        records.push(read.map_err(|what| damaged(row.position(), what))?);
+    while let Some(spot) = next(&mut row)? {
+        keep(kept, &CsvRow { names: &names, row: &row }, spot)?;
     }
-    Ok(records)
+    Ok(())
 }
 
-/// Returns where a row begins, in bytes and as the number of its line. The reader's own position is behind the row
-/// before: blank lines lie between, which it does not count.
-fn place(text: &[u8], position: Option<&csv::Position>) -> (u64, usize) {
-    let behind = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
-    let rest = text.get(behind..).unwrap_or_default();
-    let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let before = text.get(..behind + blank).unwrap_or_default();
-    (before.len() as u64, 1 + before.iter().filter(|byte| **byte == b'\n').count())
-}
-
-fn broken(error: io::Error, offset: u64) -> Failure {
-    match error.kind() {
-        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other => {
-            Failure::Damaged { offset, what: error.to_string() }
+/// Says why a row could not be read.
+fn no_row(error: csv::Error, spot: Spot) -> Failure {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => spot.broken(error),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            spot.damaged(&format!("it has {len} cells, and the first line {expected_len}"))
         }
-        _ => Failure::Read(error),
+        csv::ErrorKind::Utf8 { err, .. } => spot.damaged(&format!("it is no CSV: {err}")),
+        kind => spot.damaged(&format!("it is no CSV: {kind:?}")),
     }
+}
+
+fn keep(kept: &mut Kept<SocketRecord>, cells: &impl Cells, spot: Spot) -> Result<(), Failure> {
+    let mut record = socket(cells).map_err(|what| spot.damaged(&what))?;
+    let mut texts = record.user.as_deref().map_or(0, bytes_of);
+    match record.process.as_mut().map(|object| &mut object.who) {
+        Some(Who::Process(process)) => kept.share(process),
+        Some(Who::User { container_id, .. }) => texts += container_id.as_deref().map_or(0, bytes_of),
+        None => {}
+    }
+    kept.push(record, texts, spot)
 }
 
 /// A record by the names of its CSV columns; what is not there is none.

@@ -1,16 +1,16 @@
 //! Recorded sockets: one JSON object a line, written while capturing and read for a replay.
 
-use std::fs;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::output::Output;
 use super::place::Known;
+use super::recording::{Failure, Kept, Lines, MOST, bytes_of, unpacked};
 use super::{FileOptions, json};
 use crate::error::{Error, Reason};
 use crate::host::{Credentials, Owner, Process};
@@ -60,24 +60,32 @@ impl SightedLines {
 /// Reads recorded sockets, also compressed ones; empty lines are passed over.
 ///
 /// # Errors
-/// [`Error::Input`] for a file that cannot be read, [`Error::Damaged`] for a line that is no recorded socket; it names
-/// the line, counted from 1 as editors do.
+/// [`Error::Input`] for a file that cannot be read, [`Error::Damaged`] for a line that is no recorded socket or is longer
+/// than 1 MiB, and for sockets that take more than 1 GiB of memory; it names the line, counted from 1 as editors do.
 pub fn read_sighted(path: &str) -> Result<Vec<SightedSocket>, Error> {
-    let text = read(path).map_err(|source| Error::Input { name: path.to_owned(), source })?;
-    let mut offset = 0;
-    let mut sockets = Vec::new();
-    for (nth, line) in text.split(|byte| *byte == b'\n').enumerate() {
-        if !line.trim_ascii().is_empty() {
-            let socket = serde_json::from_slice::<Line>(line.trim_ascii_end()).map(SightedSocket::from);
-            sockets.push(socket.map_err(|error| Error::Damaged {
-                name: path.to_owned(),
-                offset,
-                what: format!("line {}: no recorded socket: {}", nth + 1, within_line(&error)),
-            })?);
-        }
-        offset += line.len() as u64 + 1;
+    let lines = File::open(path).and_then(|file| unpacked(BufReader::new(file))).map_err(Failure::Read);
+    lines.and_then(|lines| read(lines, MOST)).map_err(|failure| failure.of(path))
+}
+
+fn read(lines: impl BufRead, most: usize) -> Result<Vec<SightedSocket>, Failure> {
+    let mut lines = Lines::new(lines);
+    let mut kept = Kept::within(most);
+    while let Some(line) = lines.next()? {
+        let read = serde_json::from_slice::<Line>(line).map_err(|error| within_line(&error));
+        let spot = lines.spot();
+        let read = read.map_err(|what| spot.damaged(&format!("no recorded socket: {what}")))?;
+        let mut socket = SightedSocket::from(read);
+        let texts = match &mut socket.owner {
+            Some(Owner::Process { process, .. }) => {
+                kept.share(process);
+                0
+            }
+            Some(Owner::UidOnly { container_id, .. }) => container_id.as_deref().map_or(0, bytes_of),
+            _ => 0,
+        };
+        kept.push(socket, texts, spot)?;
     }
-    Ok(sockets)
+    Ok(kept.records())
 }
 
 /// Says what is wrong with a line of JSON, and where in it; the line's own number, always 1, is left out.
@@ -87,17 +95,6 @@ pub(super) fn within_line(error: &serde_json::Error) -> String {
         Some((what, column)) => format!("{what} at column {column}"),
         None => text,
     }
-}
-
-fn read(path: &str) -> io::Result<Vec<u8>> {
-    let bytes = fs::read(path)?;
-    let mut text = Vec::new();
-    match bytes.as_slice() {
-        [0x1F, 0x8B, ..] => MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text)?,
-        [0x28, 0xB5, 0x2F, 0xFD, ..] => zstd::Decoder::new(bytes.as_slice())?.read_to_end(&mut text)?,
-        _ => return Ok(bytes),
-    };
-    Ok(text)
 }
 
 /// A line: names, types and units as in record.md.
@@ -373,6 +370,8 @@ mod relation {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::option::of;
     use proptest::prelude::*;
 
@@ -454,6 +453,16 @@ mod tests {
         assert!(matches!(read_sighted("/no/such/file"), Err(Error::Input { .. })));
         fs::write(&path, "\n\n").unwrap();
         assert_eq!(read_sighted(&path).unwrap(), []);
+    }
+
+    #[test]
+    fn more_than_memory_has_room_for_is_refused() {
+        let (_folder, path) = written(&[socket(), socket(), socket()]);
+        let text = fs::read(path).unwrap();
+        let one = size_of::<SightedSocket>();
+        assert_eq!(read(text.as_slice(), 3 * one).ok().map(|sockets| sockets.len()), Some(3));
+        let Err(Failure::Damaged { what, .. }) = read(text.as_slice(), 3 * one - 1) else { panic!("read") };
+        assert!(what.starts_with("line 3: up to here it takes more than "), "{what}");
     }
 
     fn any_owner() -> impl Strategy<Value = Owner> {

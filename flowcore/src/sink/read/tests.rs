@@ -126,6 +126,21 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn more_than_memory_has_room_for_is_refused() {
+    let row = snapshot().remove(0);
+    for (name, format, first) in [("s.jsonl", Format::Jsonl, 1), ("s.csv", Format::Csv, 2)] {
+        let text = written(name, HostRecords::Sockets, format, &[Record::Socket(&row); 100]);
+        // Their process is kept once.
+        let enough = 100 * (size_of::<SocketRecord>() + 100) + 3_000;
+        assert_eq!(read(text.as_bytes(), enough).ok().map(|records| records.len()), Some(100));
+        let Err(Failure::Damaged { what, .. }) = read(text.as_bytes(), 1_000) else { panic!("read {name}") };
+        let (line, _) = what.split_once(": up to here it takes more than 1000 bytes").unwrap();
+        let line: usize = line.strip_prefix("line ").unwrap().parse().unwrap();
+        assert!((first..first + 5).contains(&line), "{what}");
+    }
+}
+
+#[test]
 fn lines_are_counted_as_an_editor_does() {
     let good = written("s.jsonl", HostRecords::Sockets, Format::Jsonl, &[Record::Socket(&snapshot()[0])]);
     let error = read_text(&format!("{good}\n\r\n{{\"type\" \"socket\"}}\n{good}")).unwrap_err();
@@ -215,7 +230,7 @@ proptest! {
 
     #[test]
     fn whatever_is_read_nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read(bytes.as_slice());
-        let _ = read([b"{\"type\":\"socket\",".as_slice(), &bytes].concat().as_slice());
+        let _ = read(bytes.as_slice(), MOST);
+        let _ = read([b"{\"type\":\"socket\",".as_slice(), &bytes].concat().as_slice(), MOST);
     }
 }
