@@ -32,6 +32,8 @@ CALLS = [
     ("process_vm_writev", 311, [os.getpid(), 0, 0, 0, 0, 0], EPERM),
     ("pidfd_open", 434, [os.getpid(), 0], EPERM),
     ("pidfd_getfd", 438, [-1, 0, 0], EPERM),
+    ("pidfd_send_signal", 424, [-1, 0, 0, 0], EPERM),
+    ("process_madvise", 440, [-1, 0, 0, 0, 0], EPERM),
     ("kill", 62, [os.getpid(), 0], EPERM),
     ("tgkill of another", 234, [1, 1, 0], EPERM),
     ("open_by_handle_at", 304, [-1, 0, 0], EPERM),
@@ -125,8 +127,9 @@ SOCKETS = {
 }
 # What a role may do that others may not, and why that is no way out.
 EXCEPTIONS = {
-    # Netlink sockets are connected to the kernel, and no others can be opened.
-    "Lookups": ["connect"],
+    # Netlink sockets are connected to the kernel, and no others can be opened. A pidfd is good for nothing without the
+    # calls above that take one.
+    "Lookups": ["connect", "pidfd_open"],
     # Sockets that listen can only be those of before.
     "Capture": ["accept4"],
     # To where Landlock lets it.

@@ -69,6 +69,11 @@ impl Newcomers {
         }
     }
 
+    /// Takes note that a process is gone.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.young.retain(|(other, _)| *other != pid);
+    }
+
     /// Takes note of a thread.
     pub(super) fn add_thread(&mut self, number: u32, glance: Glance) {
         self.threads.retain(|(other, _)| *other != number);
@@ -118,6 +123,8 @@ mod tests {
         newcomers.add(120);
         let round = newcomers.round(121);
         assert_eq!((round.whole, round.first, round.then), (true, vec![121, 120, 105], vec![]));
+        newcomers.forget(105);
+        assert_eq!(newcomers.round(121).first, [121, 120]);
         // Too many, and numbers that began anew.
         assert!(!newcomers.round(1000).whole && !newcomers.round(50).whole);
         (0..100).for_each(|pid| newcomers.add(pid));

@@ -222,7 +222,10 @@ impl Processes {
     /// can be looked at. With a holder its ancestors are read. Returns whether there was time for all.
     fn ask_newcomers(&mut self, numbers: &[u32], wanted: &Wanted<'_>, inode: u64, deadline: Instant) -> bool {
         for &pid in numbers {
-            let Ok(glance) = self.proc.glance(pid) else { continue };
+            let Ok(glance) = self.proc.glance(pid) else {
+                self.newcomers.forget(pid);
+                continue;
+            };
             let is_known =
                 self.holders.known(pid).is_some_and(|known| known.seen.instance == glance.instance);
             if self.newcomers.is_thread(pid, &glance)
@@ -264,45 +267,54 @@ impl Processes {
 
     /// Asks the processes that were named last whether they hold a socket.
     fn ask_recent(&mut self, wanted: &Wanted<'_>, inode: u64, deadline: Instant) -> bool {
+        let mut unchanged = Vec::new();
         for pid in self.recent.clone() {
-            if self.is_likely_unchanged(pid, inode) {
-                continue;
-            }
-            let Ok(descriptors) = self.proc.descriptors(pid) else {
-                self.recent.retain(|other| *other != pid);
-                continue;
-            };
-            let known = self.holders.known(pid);
-            let same = known.filter(|known| known.seen.instance == descriptors.glance.instance);
-            // A new descriptor gets the lowest free number, so it is mostly near the last one.
-            let last = same.and_then(|known| known.last);
-            let near = last.into_iter().flat_map(|last| [0, 1, 2, 3].map(|step| last.saturating_add(step)));
-            let hit = near.into_iter().find(|number| descriptors.socket(*number) == Some(inode));
-            if let Some(number) = hit {
-                self.holders.add(pid, number, inode);
-            } else if !self.holders.is_unchanged(pid, &descriptors.glance) {
-                self.counts.processes_read += 1;
-                let _ = self.holders.read(pid, &descriptors, wanted, deadline);
-            }
-            if !self.holders.of(inode).is_empty() {
-                self.look_at(pid);
+            if self.has_as_many(pid) {
+                unchanged.push(pid);
+            } else if self.ask_owner(pid, wanted, inode, deadline) {
                 return true;
             }
             if Instant::now() > deadline {
                 return false;
             }
         }
-        false
+        // Who closed one socket and opened the next has as many as before.
+        let last = |table: &Self, pid| table.holders.known(pid).and_then(|known| known.last);
+        let holds =
+            |pid: &u32| last(self, *pid).is_some_and(|last| self.proc.socket(*pid, last) == Some(inode));
+        let swapped = unchanged.into_iter().find(holds);
+        swapped.is_some_and(|pid| self.ask_owner(pid, wanted, inode, deadline))
     }
 
-    /// Tells whether a process has as many descriptors as when they were read, and not this socket by the one that was
-    /// last asked for, as it would have if it closed one socket and opened the next.
-    fn is_likely_unchanged(&self, pid: u32, inode: u64) -> bool {
+    /// Tells whether a process has as many descriptors as when they were read.
+    fn has_as_many(&self, pid: u32) -> bool {
         let is_unchanged = |glance| self.holders.is_unchanged(pid, &glance);
-        let last = self.holders.known(pid).and_then(|known| known.last);
-        self.proc.counts_descriptors
-            && self.proc.glance(pid).is_ok_and(is_unchanged)
-            && last.is_none_or(|last| self.proc.socket(pid, last) != Some(inode))
+        self.proc.counts_descriptors && self.proc.glance(pid).is_ok_and(is_unchanged)
+    }
+
+    /// Asks a process that was named not long ago whether it holds a socket.
+    fn ask_owner(&mut self, pid: u32, wanted: &Wanted<'_>, inode: u64, deadline: Instant) -> bool {
+        let Ok(descriptors) = self.proc.descriptors(pid) else {
+            self.recent.retain(|other| *other != pid);
+            return false;
+        };
+        let known = self.holders.known(pid);
+        let same = known.filter(|known| known.seen.instance == descriptors.glance.instance);
+        // A new descriptor gets the lowest free number, so it is mostly near the last one.
+        let last = same.and_then(|known| known.last);
+        let near = last.into_iter().flat_map(|last| [0, 1, 2, 3].map(|step| last.saturating_add(step)));
+        let hit = near.into_iter().find(|number| descriptors.socket(*number) == Some(inode));
+        if let Some(number) = hit {
+            self.holders.add(pid, number, inode);
+        } else if !self.holders.is_unchanged(pid, &descriptors.glance) {
+            self.counts.processes_read += 1;
+            let _ = self.holders.read(pid, &descriptors, wanted, deadline);
+        }
+        let is_found = !self.holders.of(inode).is_empty();
+        if is_found {
+            self.look_at(pid);
+        }
+        is_found
     }
 
     /// Looks at all processes and reads the descriptors of those that are new or have changed; of the others too, if a

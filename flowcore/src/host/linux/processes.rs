@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::host::{Credentials, Process};
@@ -32,6 +34,8 @@ pub(super) struct Proc {
     pub hides_others: bool,
     /// The number of this process.
     own: u32,
+    /// Whether numbers are the same here as in system calls: not so in `/proc` of another PID namespace.
+    is_own_namespace: bool,
 }
 
 /// The parts of `/proc/PID/stat` that are needed. Another program in the same process begins at another address.
@@ -58,6 +62,7 @@ impl Proc {
             counts_descriptors: false,
             hides_others: false,
             own: std::process::id(),
+            is_own_namespace: false,
         };
         // This process has descriptors, so their number can't be 0 where they are counted. A directory elsewhere, as in
         // tests, has a size of another meaning.
@@ -65,6 +70,9 @@ impl Proc {
         let own = proc.glance(proc.own);
         proc.counts_descriptors = is_proc && own.is_ok_and(|own| own.open > 0);
         proc.hides_others = is_proc && !proc.exists(1);
+        let own = rustix::fs::readlinkat(&proc.root, "self", Vec::new());
+        proc.is_own_namespace =
+            is_proc && own.is_ok_and(|own| own.to_bytes() == proc.own.to_string().as_bytes());
         Ok(proc)
     }
 
@@ -97,6 +105,14 @@ impl Proc {
 
     /// Tells whether a number is that of a process, and not of one of its threads.
     pub(super) fn is_process(&self, pid: u32) -> bool {
+        // Costs a tenth of what a text costs that the kernel has to write.
+        let number = pid.try_into().ok().and_then(Pid::from_raw).filter(|_| self.is_own_namespace);
+        match number.map(|number| pidfd_open(number, PidfdFlags::empty())) {
+            Some(Ok(_)) => return true,
+            // A thread, before and since Linux 6.9.
+            Some(Err(Errno::INVAL | Errno::NOENT)) => return false,
+            _ => {}
+        }
         let status = read(&self.root, &format!("{pid}/status")).unwrap_or_default();
         let mut lines = status.split(|byte| *byte == b'\n');
         let group = lines.find_map(|line| line.strip_prefix(b"Tgid:"));

@@ -121,6 +121,21 @@ fn names_that_the_kernel_cut() {
 }
 
 #[test]
+fn a_thread_is_no_process() {
+    let mut proc = Proc::open(Path::new("/proc")).unwrap();
+    let number = || rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+    // A number that is nobody's, as is that of a thread which has ended.
+    let gone = std::thread::spawn(number).join().unwrap();
+    assert!(proc.is_own_namespace);
+    for is_own_namespace in [true, false] {
+        proc.is_own_namespace = is_own_namespace;
+        let (is_process, own) = (|pid| proc.is_process(pid), std::process::id());
+        let thread = std::thread::scope(|scope| scope.spawn(move || is_process(number())).join().unwrap());
+        assert_eq!((is_process(own), thread, is_process(gone)), (true, false, false));
+    }
+}
+
+#[test]
 fn the_start_of_this_process() {
     let proc = Proc::open(Path::new("/proc")).unwrap();
     let own = proc.process(std::process::id(), &mut Users::new("/etc/passwd".into())).unwrap().0;
