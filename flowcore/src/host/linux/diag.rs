@@ -15,7 +15,7 @@ use super::namespace;
 use super::netlink::{DUMP, Netlink};
 use super::numbers::Numbers;
 use super::text::TextSockets;
-use crate::host::{Query, Socket, SocketTable};
+use crate::host::{Query, Socket, SocketState, SocketTable};
 use crate::key::Proto;
 
 /// The sockets of a network namespace, asked of the kernel by sock_diag; needs no privilege.
@@ -185,13 +185,16 @@ impl SocketTable for KernelSockets {
                 None => self.text.list(listing, sockets)?,
             }
         }
-        // Where sockets come and go between the parts of a long answer, the kernel may tell of one twice.
+        // Where sockets come and go between the parts of a long answer, the kernel may tell of one twice. And it reads
+        // a state once to choose by it, once more to tell it: connections that entered TIME_WAIT between are told.
+        let is_wanted = |state| state != SocketState::TimeWait || self.states == LISTED_STATES;
         self.seen.clear();
         self.seen.reserve(sockets.len() - start);
         let mut at = 0;
         sockets.retain(|socket| {
             at += 1;
-            at <= start || socket.cookie == 0 || self.seen.insert(socket.cookie)
+            at <= start
+                || (is_wanted(socket.state) && (socket.cookie == 0 || self.seen.insert(socket.cookie)))
         });
         Ok(())
     }
