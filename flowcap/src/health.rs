@@ -28,14 +28,15 @@ impl Health {
         let watch = move || {
             supervisor.tell("READY=1");
             let (mut losses, mut problems) = (Losses::default(), Problems::default());
-            let (mut interfaces, mut stalled) = (Interfaces::default(), false);
+            let mut interfaces = Interfaces::default();
+            let mut standstill = Standstill { looked: Instant::now(), is_there: false };
             while stopped.recv_timeout(BETWEEN_LOOKS) == Err(RecvTimeoutError::Timeout) {
                 let Some((at, stats)) = watched.latest() else { continue };
-                let was_stalled = std::mem::replace(&mut stalled, at.elapsed() >= STALLED);
-                if !stalled {
-                    supervisor.tell(&format!("WATCHDOG=1\nSTATUS={}", status(&stats)));
-                } else if !was_stalled {
+                if standstill.begins(at, Instant::now()) {
                     crate::log::write(Level::Warn, AT_A_STANDSTILL);
+                }
+                if !standstill.is_there {
+                    supervisor.tell(&format!("WATCHDOG=1\nSTATUS={}", status(&stats)));
                 }
                 if let Some(lost) = losses.news(&stats, Instant::now()) {
                     crate::log::write(Level::Warn, &lost);
@@ -85,6 +86,24 @@ impl Supervisor {
         if let Some(socket) = &self.0 {
             let _ = socket.send(state.as_bytes());
         }
+    }
+}
+
+/// Whether the meter has ceased to count.
+struct Standstill {
+    looked: Instant,
+    is_there: bool,
+}
+
+impl Standstill {
+    /// Looks at when the meter last counted; returns whether it has ceased since the last look.
+    fn begins(&mut self, counted: Instant, now: Instant) -> bool {
+        let (before, was_there) = (std::mem::replace(&mut self.looked, now), self.is_there);
+        // Who did not run himself, as a process that was stopped, has nothing to say of that time.
+        if now.duration_since(before) <= 2 * BETWEEN_LOOKS {
+            self.is_there = now.duration_since(counted) >= STALLED;
+        }
+        self.is_there && !was_there
     }
 }
 
@@ -166,7 +185,7 @@ fn status(stats: &StatsRecord) -> String {
 /// Counters older than this are no sign of life.
 pub(crate) const STALLED: Duration = Duration::from_secs(10);
 const AT_A_STANDSTILL: &str =
-    "nothing was written for 10 s: an output takes no records; packets that find no room are dropped";
+    "nothing was written for 10 s: an output may take no records; packets that find no room are dropped";
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
@@ -175,6 +194,22 @@ mod tests {
     use flowcore::record::SinkStats;
 
     use super::*;
+
+    #[test]
+    fn a_standstill_is_told_once_and_a_pause_is_none() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut standstill = Standstill { looked: start, is_there: false };
+        let mut begins = |counted, now| (standstill.begins(at(counted), at(now)), standstill.is_there);
+        assert_eq!(begins(0, 1), (false, false));
+        // Stopped and continued: the meter has not counted yet either.
+        assert_eq!(begins(1, 15), (false, false));
+        assert_eq!(begins(15, 16), (false, false));
+        let ends = |now| if now < 25 { (false, false) } else { (now == 25, true) };
+        (17..30).for_each(|now| assert_eq!(begins(15, now), ends(now), "{now}"));
+        assert_eq!(begins(15, 40), (false, true));
+        assert_eq!(begins(41, 41), (false, false));
+    }
 
     #[test]
     fn losses_are_told_once_and_not_too_often() {

@@ -3,6 +3,7 @@
 //! Programs use `flowcore`. This library is there so that a fuzz target can reach what reads configuration files.
 #![forbid(unsafe_code)]
 
+mod apart;
 mod args;
 #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
 mod beside;

@@ -57,13 +57,15 @@ fn answer(request: &Request, watched: &Watched, aides: &Aides) -> Answer {
     Answer { status, kind, body }
 }
 
-/// Tells how the meter is, by its latest counters and by who is missing beside it.
+/// Tells how the meter is, by its latest counters and by who and what is missing beside it.
 fn health(latest: &Option<(Instant, StatsRecord)>, aides: &Aides) -> (&'static str, String) {
-    match (latest, aides.missing()) {
-        (None, _) => (UNWELL, "starting\n".to_owned()),
-        (Some((at, _)), _) if at.elapsed() >= STALLED => (UNWELL, "stalled\n".to_owned()),
-        (_, missing) if missing.is_empty() => (FINE, "well\n".to_owned()),
-        (_, missing) => (UNWELL, format!("missing: {}\n", missing.join(", "))),
+    let Some((at, stats)) = latest else { return (UNWELL, "starting\n".to_owned()) };
+    if at.elapsed() >= STALLED {
+        return (UNWELL, "stalled\n".to_owned());
+    }
+    match [aides.missing(), stats.interfaces_missing.clone()].concat().as_slice() {
+        [] => (FINE, "well\n".to_owned()),
+        missing => (UNWELL, format!("missing: {}\n", missing.join(", "))),
     }
 }
 
@@ -197,6 +199,7 @@ const GAUGES: &[(&str, &str, Of<u64>)] = &[
     ("flows_active", "Flows in the table", |stats| stats.flows_active),
     ("fragments_held", "Fragments that wait for their first one", |stats| stats.fragments_held),
     ("memory_bytes", "Bytes held for flows", |stats| stats.memory_bytes),
+    ("interfaces_missing", "Interfaces that are gone", |stats| stats.interfaces_missing.len() as u64),
     ("sockets_indexed", "Sockets of flows in the index", |stats| {
         stats.attribution.as_ref().map_or(0, |attribution| attribution.sockets)
     }),
@@ -327,7 +330,11 @@ mod tests {
         assert_eq!(health(&stats(), &aides), (FINE, "well\n".to_owned()));
         aides.is_missing("the process that waits");
         assert_eq!(health(&stats(), &aides), (UNWELL, "missing: the process that waits\n".to_owned()));
+        let mut gone = stats();
+        gone.as_mut().unwrap().1.interfaces_missing = vec!["eth0".to_owned()];
+        assert_eq!(health(&gone, &aides), (UNWELL, "missing: the process that waits, eth0\n".to_owned()));
         aides.is_back("the process that waits");
+        assert_eq!(health(&gone, &aides), (UNWELL, "missing: eth0\n".to_owned()));
         assert_eq!(health(&stats(), &aides), (FINE, "well\n".to_owned()));
     }
 

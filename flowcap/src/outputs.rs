@@ -5,6 +5,7 @@ use flowcore::meter::wall_clock;
 use flowcore::record::Record;
 use flowcore::sink::{self, Existing, FileOptions, HostRecords, Sink};
 
+use crate::apart;
 use crate::args::{Format, named_twice};
 
 /// Any number of destinations. One that fails is told of once, and left out from then on.
@@ -17,11 +18,14 @@ impl Outputs {
         Outputs(vec![sink])
     }
 
-    /// Refuses a destination that is named twice, before anything is opened.
-    pub(crate) fn check(destinations: &[String]) -> Result<(), Error> {
+    /// Refuses a destination that is named twice or read as well, before anything is opened.
+    pub(crate) fn check<'a>(
+        read: impl IntoIterator<Item = &'a str>,
+        destinations: &'a [String],
+    ) -> Result<(), Error> {
         match named_twice(destinations.iter().map(String::as_str)) {
             Some(destination) => Err(Error::Option(format!("-o {destination}: named twice"))),
-            None => Ok(()),
+            None => apart::check(read, destinations.iter().map(String::as_str)),
         }
     }
 

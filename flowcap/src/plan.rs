@@ -13,6 +13,7 @@ use flowcore::record::Column;
 use flowcore::sink::{FileOptions, HostRecords};
 use flowcore::table::TableOptions;
 
+use crate::apart;
 use crate::args::{Args, Command, named_twice};
 use crate::conf::{Beside, OutputKeys, ServerKeys, is_server};
 use crate::events::EventsArgs;
@@ -291,6 +292,26 @@ impl MeterPlan {
     /// Returns the outputs of flows and those of what runs beside them.
     pub(crate) fn all_outputs(&self) -> impl Iterator<Item = &Output> {
         self.outputs.iter().chain(self.watched.iter().flat_map(|watched| &watched.outputs))
+    }
+
+    /// Refuses files that would be read and written, or be written twice, under whatever names.
+    ///
+    /// # Errors
+    /// [`Error::Option`](flowcore::Error::Option), which names both.
+    pub(crate) fn check_files(&self) -> Result<(), flowcore::Error> {
+        let captures = match &self.input {
+            Input::Files(files) => files.as_slice(),
+            Input::Live(_) => &[],
+        };
+        let (recorded, record) = match &self.owners {
+            Owners::Recorded(file) => (Some(file), None),
+            Owners::Machine { record } => (None, record.as_ref()),
+            Owners::Unknown => (None, None),
+        };
+        let read = captures.iter().chain(recorded).map(String::as_str).chain(self.files_read());
+        let stats = self.stats.as_ref().map(|stats| &stats.destination);
+        let outputs = self.all_outputs().map(|output| &output.destination).filter(|to| !is_server(to));
+        apart::check(read, outputs.chain(stats).chain(record).map(String::as_str))
     }
 
     /// Returns the files that settings name to be read, apart from the input.

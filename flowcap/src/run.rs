@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use flowcore::Error;
-use flowcore::field::Printable;
+use flowcore::field::{Printable, shortened};
 use flowcore::meter::{Aides, Reopen, Stop, Summary, Watched};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -53,7 +53,7 @@ pub(crate) fn meter(plan: MeterPlan, misuse: u8) -> ExitCode {
     let (reopen, watched, aides) = (Reopen::new(), Watched::new(), Aides::new());
     let live = plan.files.live;
     log::set_level(plan.running.log_level);
-    let started = Confinement::of(&plan).and_then(|inside| {
+    let started = plan.check_files().and_then(|()| Confinement::of(&plan)).and_then(|inside| {
         let service = Service::open(&plan)?;
         Ok((service, start(plan, &inside, reopen.clone(), watched.clone(), aides.clone())?, inside))
     });
@@ -162,11 +162,15 @@ pub(crate) fn list_interfaces() -> ExitCode {
     exit::USAGE.into()
 }
 
-/// Writes a line to standard error; that it is closed stops nothing. What names of files and the like could do to a
-/// terminal or a log is escaped.
+/// Writes a line to standard error, in one piece; that it is closed stops nothing. What names of files and the like
+/// could do to a terminal or a log is escaped, and of what is too long the middle left out.
 pub(crate) fn say(line: &str) {
-    _ = writeln!(io::stderr(), "{}", Printable(line.trim_end()));
+    let line = format!("{}\n", Printable(&shortened(line.trim_end(), LONGEST_SAID)));
+    _ = io::stderr().write_all(line.as_bytes());
 }
+
+/// The most characters of a line on standard error.
+const LONGEST_SAID: usize = 2_000;
 
 /// What serves those who look after a live capture; opened before the sandbox is entered, started inside.
 struct Service {
@@ -265,8 +269,12 @@ fn report(summary: &Summary, quiet: bool) -> u8 {
 fn summary_line(summary: &Summary) -> String {
     let stats = &summary.stats;
     let lost = stats.kernel_dropped + stats.interface_dropped + stats.queue_dropped;
+    let without = match stats.dropped.values().sum() {
+        0 => String::new(),
+        packets => format!(" ({} without a flow)", grouped(packets)),
+    };
     format!(
-        "flowcap: {}, {}, {} dropped, {:.2} s",
+        "flowcap: {}{without}, {}, {} dropped, {:.2} s",
         counted(stats.packets, "packet"),
         counted(stats.flows_opened, "flow"),
         grouped(lost),
@@ -341,7 +349,11 @@ mod tests {
 
     #[test]
     fn one_line_says_it_all() {
-        assert_eq!(summary_line(&summary()), "flowcap: 1,234,567 packets, 8,901 flows, 6 dropped, 1.23 s");
+        let mut summary = summary();
+        assert_eq!(summary_line(&summary), "flowcap: 1,234,567 packets, 8,901 flows, 6 dropped, 1.23 s");
+        summary.stats.dropped = [("truncated", 1_000), ("malformed", 2)].into();
+        let line = "flowcap: 1,234,567 packets (1,002 without a flow), 8,901 flows, 6 dropped, 1.23 s";
+        assert_eq!(summary_line(&summary), line);
     }
 
     #[test]

@@ -404,6 +404,65 @@ fn wrong_usage_of_a_subcommand_is_2() {
 }
 
 #[test]
+fn what_is_read_is_not_written() {
+    let place = Place::new();
+    let capture = place.path("three.pcap");
+    fs::hard_link(&capture, place.path("linked.jsonl")).unwrap();
+    std::os::unix::fs::symlink(".", place.path("same")).unwrap();
+    fs::write(place.path("before.jsonl"), SOCKET).unwrap();
+    fs::write(place.path("recorded.jsonl"), "").unwrap();
+    fs::write(place.path("f.toml"), "read = ['three.pcap']\n[[output]]\nto = 'same/three.pcap'\n").unwrap();
+    for (arguments, read, written) in [
+        ("-r three.pcap -o three.pcap --force", "three.pcap", "three.pcap"),
+        ("-r three.pcap -o linked.jsonl --force", "three.pcap", "linked.jsonl"),
+        ("-r same/three.pcap -o - --stats linked.jsonl --force", "same/three.pcap", "linked.jsonl"),
+        ("-r - -o ./three.pcap --force", "-", "./three.pcap"),
+        (
+            "-r three.pcap --sockets recorded.jsonl -o same/recorded.jsonl --force",
+            "recorded.jsonl",
+            "same/recorded.jsonl",
+        ),
+        ("sockets -r before.jsonl -o ./before.jsonl", "before.jsonl", "./before.jsonl"),
+        ("sockets --baseline before.jsonl -o same/before.jsonl --force", "before.jsonl", "same/before.jsonl"),
+        ("-C f.toml --force", "three.pcap", "same/three.pcap"),
+    ] {
+        let input = fs::File::open(&capture).unwrap();
+        let ran = Ran::from(place.command(arguments).stdin(input).output().unwrap());
+        let code = if arguments.starts_with("-C") { 78 } else { 2 };
+        assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{arguments}: {}", ran.err);
+        let said = format!("{written}: is the same file as {read}, which is read");
+        assert!(ran.err.contains(&said), "{arguments}: {}", ran.err);
+    }
+    let checked = place.run("-C f.toml --force --check");
+    assert_eq!(checked.code, Some(78));
+    assert!(checked.out.contains("which is read"), "{}", checked.out);
+    assert_eq!(fs::read(capture).unwrap(), three());
+    assert_eq!(
+        (place.read("before.jsonl"), place.read("recorded.jsonl")),
+        (SOCKET.to_owned(), String::new())
+    );
+}
+
+#[test]
+fn no_file_is_written_twice() {
+    let place = Place::new();
+    fs::create_dir(place.path("t")).unwrap();
+    std::os::unix::fs::symlink("t", place.path("same")).unwrap();
+    for arguments in [
+        "-r three.pcap -o t/s.jsonl -o t/./s.jsonl",
+        "-r three.pcap -o t/s.jsonl -o same/s.jsonl --force",
+        "-r three.pcap -o t/s.jsonl --stats t/./s.jsonl --force",
+        "-r three.pcap -o t/%Y/s.jsonl -o same/%Y/s.jsonl",
+        "sockets -o t/s.jsonl -o same/s.jsonl",
+    ] {
+        let ran = place.run(arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{arguments}: {}", ran.err);
+        assert!(ran.err.contains(" is the same file as t/"), "{arguments}: {}", ran.err);
+        assert_eq!(fs::read_dir(place.path("t")).unwrap().count(), 0, "{arguments}");
+    }
+}
+
+#[test]
 fn saved_sockets_are_there_and_whole_or_refused() {
     let place = Place::new();
     fs::write(place.path("whole.jsonl"), SOCKET).unwrap();

@@ -7,8 +7,10 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// A formula, an escape sequence, its C1 form, a line, a tab, what turns the direction of writing, a line separator.
-const EVIL: &str = "=cmd|'/C calc'!A0\x1b[2J\u{9b}31m\nERROR forged\r\t\u{202e}\u{2028}\x7f";
+/// A formula, an escape sequence, its C1 form, a line, a tab, what turns the direction of writing, a line separator, and
+/// what is not seen at all: a space without width, a byte order mark, a tag.
+const EVIL: &str =
+    "=cmd|'/C calc'!A0\x1b[2J\u{9b}31m\nERROR forged\r\t\u{202e}\u{2028}\x7fss\u{200b}hd\u{feff}\u{e0041}";
 
 #[test]
 fn what_a_capture_says_is_data() {
@@ -44,7 +46,7 @@ fn what_a_process_calls_itself_is_data() {
     use std::process::Stdio;
 
     let script = "import socket, sys\n\
-                  open('/proc/self/comm', 'w').write('=1+\\x1b[2J\\u202e')\n\
+                  open('/proc/self/comm', 'w').write('=1+\\x1b[2J\\u202e\\u200b')\n\
                   ear = socket.create_server(('127.0.0.1', 0))\n\
                   print(ear.getsockname()[1], flush=True)\n\
                   sys.stdin.read()\n";
@@ -95,6 +97,56 @@ fn names_of_files_cannot_forge_messages() {
     }
 }
 
+/// What is wrong with a file is said briefly, whatever its lines are like, and its end is not waited for.
+#[test]
+fn recordings_have_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("{{\"type\":\"{}\"}}\n", "a".repeat(1_000_000));
+    fs::write(folder.path().join("line"), &line).unwrap();
+    fs::write(folder.path().join("long"), format!("\n{}", line.repeat(2).replace('\n', ""))).unwrap();
+    for (line, what) in [
+        (
+            ["-r", "/dev/null", "--sockets", "line"],
+            "line: damaged at byte 0: line 1: no recorded socket: unknown variant",
+        ),
+        (
+            ["-r", "/dev/null", "--sockets", "long"],
+            "long: damaged at byte 1: line 2: it is longer than 1048576 bytes",
+        ),
+        (["-r", "/dev/null", "--sockets", "/dev/zero"], "/dev/zero: damaged at byte 0: line 1: it is longer"),
+        (["sockets", "-q", "-r", "/dev/zero"], "/dev/zero: damaged at byte 0: line 1: it is longer"),
+    ] {
+        let ran = flowcap(folder.path(), &line);
+        let said = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(65), "{said}");
+        assert!(said.starts_with(&format!("flowcap: {what}")) && said.len() < 500, "{said}");
+    }
+}
+
+/// Others write to the same log.
+#[test]
+fn a_message_is_written_in_one_piece() {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+    use std::time::Duration;
+
+    // Each write is a datagram.
+    let (near, far) = UnixDatagram::pair().unwrap();
+    near.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let missing = format!("/nowhere/{}", "\n/".repeat(1_500));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flowcap"));
+    command.args(["-r", &missing]).env_remove("FLOWCAP_CONFIG").stderr(OwnedFd::from(far));
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut said = [0; 100_000];
+    let length = near.recv(&mut said).unwrap();
+    drop(near);
+    assert_eq!(child.wait().unwrap().code(), Some(66));
+    let said = std::str::from_utf8(&said[..length]).unwrap();
+    assert!(said.starts_with("flowcap: /nowhere/\\n/") && said.contains('…'), "{said}");
+    assert!(said.ends_with(" (os error 2)\n") && said.chars().count() < 4_000, "{said}");
+}
+
 #[test]
 fn a_password_in_an_address_is_refused_and_not_repeated() {
     let folder = tempfile::tempdir().unwrap();
@@ -126,7 +178,8 @@ fn is_harmless(text: &str) {
         letter.is_control() && *letter != '\n'
             || ('\u{202a}'..='\u{202e}').contains(letter)
             || ('\u{2066}'..='\u{2069}').contains(letter)
-            || ['\u{2028}', '\u{2029}', '\u{200e}', '\u{200f}'].contains(letter)
+            || ('\u{200b}'..='\u{200f}').contains(letter)
+            || ['\u{2028}', '\u{2029}', '\u{feff}', '\u{e0041}'].contains(letter)
     };
     assert_eq!(text.chars().find(acts), None, "{text:?}");
 }

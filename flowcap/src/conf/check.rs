@@ -112,6 +112,9 @@ fn trials(plan: &MeterPlan, server: impl Fn(&Output) -> Result<(), String>) -> V
             }
         }
     }
+    if let Err(error) = plan.check_files() {
+        tried("keep files apart".to_owned(), Err(Failure::config(error)));
+    }
     for file in plan.files_read() {
         let outcome = as_user(user.as_ref(), || readable(file)).map_err(|failure| match failure.code {
             exit::NO_INPUT => Failure { code: exit::CONFIG, ..failure },
