@@ -1,7 +1,7 @@
 //! Any text wherever a record has text from outside: JSON gives it back, CSV gives it back escaped, and nothing that acts
 //! on a terminal or hides what it says stands in any output.
 //!
-//! Input: a byte that says which output, 255 for the first six, and the text.
+//! Input: a byte that says which output, and the text; 255 before a long text stands for the first six.
 #![no_main]
 
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&which, text)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(text);
     match which {
-        255 => OUTPUTS.iter().take(6).for_each(|output| output(&text)),
+        255 if text.len() > 512 => OUTPUTS.iter().take(6).for_each(|output| output(&text)),
         _ => OUTPUTS[usize::from(which) % OUTPUTS.len()](&text),
     }
 });
@@ -111,8 +111,9 @@ fn socket_as_csv(text: &str) {
     let socket = socket(text);
     same_in_csv("s.csv", HostRecords::Sockets, Record::Socket(&socket), "process_exe", text);
     let read = read_sockets(&path("s.csv")).expect("what was written");
-    // Escapes stay, and an empty cell is none.
-    if escaped(text) == text && !text.is_empty() && !text.starts_with("'\\") {
+    // Escapes stay, and an empty cell is none. A backslash behind apostrophes may be an escape that got one in front.
+    let behind = text.trim_start_matches('\'');
+    if escaped(text) == text && !text.is_empty() && (behind == text || !behind.starts_with('\\')) {
         assert_eq!(read, [socket]);
     }
 }
