@@ -96,10 +96,21 @@ impl LiveSource {
                 self.read_counters();
                 self.counters_due = now + COUNTER_INTERVAL;
             }
+            // libpcap asks the kernel for each device that has nothing; one call asks for all.
+            let due = self.devices.iter().filter(|device| device.is_due(now)).count();
+            if due < self.devices.len() {
+                let until = if due > 0 { Some(now) } else { deadline };
+                if !self.wait(until, now)? {
+                    return Ok(false);
+                }
+                now = Instant::now();
+            }
             for _ in 0..self.devices.len() {
                 self.turn = (self.turn + 1) % self.devices.len().max(1);
                 let Some(device) = self.devices.get_mut(self.turn) else { continue };
-                device.fill(&mut self.batch, &self.options, self.immediate, &mut self.counts, now);
+                if device.is_due(now) {
+                    device.fill(&mut self.batch, &self.options, self.immediate, &mut self.counts, now);
+                }
                 if !self.batch.is_done() {
                     return Ok(true);
                 }
@@ -107,15 +118,11 @@ impl LiveSource {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(false);
             }
-            if !self.wait(deadline, now)? {
-                return Ok(false);
-            }
-            now = Instant::now();
         }
     }
 
     /// Waits for a packet, the deadline, or the moment when something else is due; false if a signal came.
-    fn wait(&self, deadline: Option<Instant>, now: Instant) -> Result<bool, Error> {
+    fn wait(&mut self, deadline: Option<Instant>, now: Instant) -> Result<bool, Error> {
         let mut until = self.counters_due;
         until = until.min(deadline.unwrap_or(until));
         let mut descriptors = Vec::with_capacity(self.devices.len());
@@ -128,11 +135,23 @@ impl LiveSource {
                 State::Gone { retry, .. } => until = until.min(*retry),
             }
         }
-        match poll(&mut descriptors, Some(&timespec(until.saturating_duration_since(now)))) {
-            Ok(_) => Ok(true),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(Error::Input { name: "poll".to_owned(), source: error.into() }),
+        let answered = match poll(&mut descriptors, Some(&timespec(until.saturating_duration_since(now)))) {
+            Ok(answered) => answered,
+            Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(error) => return Err(Error::Input { name: "poll".to_owned(), source: error.into() }),
+        };
+        // Once time is up each is looked at: not every system wakes its waiters for all that libpcap can hand over.
+        let is_time_up = answered == 0 && until > now;
+        let is_ready = |descriptor: &PollFd<'_>| is_time_up || !descriptor.revents().is_empty();
+        let ready: Vec<bool> = descriptors.iter().map(is_ready).collect();
+        let handles = self.devices.iter_mut().filter_map(|device| match &mut device.state {
+            State::Open(handle) => Some(handle),
+            State::Gone { .. } => None,
+        });
+        for (handle, is_ready) in handles.zip(ready) {
+            handle.is_ready |= is_ready;
         }
+        Ok(true)
     }
 
     fn read_counters(&mut self) {
@@ -192,6 +211,14 @@ enum State {
 }
 
 impl Device {
+    /// Tells whether there may be something to move, or it is time to look at the interface.
+    fn is_due(&self, now: Instant) -> bool {
+        match &self.state {
+            State::Open(handle) => handle.is_ready || handle.leaves.is_some_and(|leaves| now >= leaves),
+            State::Gone { retry, .. } => now >= *retry,
+        }
+    }
+
     /// Moves what the kernel has into the batch; looks for an interface that went away when that is due.
     fn fill(
         &mut self,
@@ -232,6 +259,8 @@ struct Handle {
     interface_dropped: u32,
     /// The interface is gone; until then the kernel may hand over what came before.
     leaves: Option<Instant>,
+    /// The kernel has something.
+    is_ready: bool,
 }
 
 impl Handle {
@@ -267,19 +296,30 @@ impl Handle {
         }
         let link = link::from_dlt(capture.get_datalink().0);
         let capture = capture.setnonblock().map_err(|error| refusal(name, &error))?;
-        Ok(Handle { capture, link, received: 0, dropped: 0, interface_dropped: 0, leaves: None })
+        Ok(Handle {
+            capture,
+            link,
+            received: 0,
+            dropped: 0,
+            interface_dropped: 0,
+            leaves: None,
+            is_ready: true,
+        })
     }
 
-    fn fill(&mut self, batch: &mut Batch) -> Result<usize, pcap::Error> {
+    fn fill(&mut self, batch: &mut Batch) -> Result<(), pcap::Error> {
         let link = self.link;
         batch.clear();
-        self.capture.dispatch(Some(BATCH_LEN), |packet| {
+        self.is_ready = false;
+        let count = self.capture.dispatch(Some(BATCH_LEN), |packet| {
             let header = packet.header;
             // The precision is nanoseconds, whatever the field is called.
             let nanos = i128::from(header.ts.tv_sec) * 1_000_000_000 + i128::from(header.ts.tv_usec);
             let (time, _) = Timestamp::from_wide_nanos(nanos);
             batch.push(packet.data, Captured { end: 0, wire_len: header.len, time, link });
-        })
+        })?;
+        self.is_ready = count >= BATCH_LEN;
+        Ok(())
     }
 
     /// Adds what libpcap counted since the last time; its counters have 32 bit and wrap.
