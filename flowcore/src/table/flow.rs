@@ -41,6 +41,8 @@ pub(super) struct Flow<X> {
     icmp: Option<(u8, u8)>,
     dscp: u8,
     labels: Option<Arc<Labels>>,
+    /// What the labels take: others may share them, but nobody knows for how long.
+    label_bytes: u16,
     /// Bytes held outside, as of the latest packet.
     pub(super) heap: u32,
     features: Features,
@@ -100,6 +102,9 @@ impl<X: Feature> Flow<X> {
             last_syn: None,
             icmp: packet.icmp,
             dscp: packet.dscp,
+            label_bytes: labels
+                .as_ref()
+                .map_or(0, |labels| (LABELS_BYTES + labels.heap_bytes()).try_into().unwrap_or(u16::MAX)),
             labels,
             heap: 0,
             features: Features::default(),
@@ -228,8 +233,7 @@ impl<X: Feature> Flow<X> {
     /// Returns the bytes held outside.
     #[inline]
     pub(super) fn heap_bytes(&self) -> usize {
-        // Others may share the labels, but nobody knows for how long.
-        let labels = self.labels.as_ref().map_or(0, |labels| LABELS_BYTES + labels.heap_bytes());
+        let labels = usize::from(self.label_bytes);
         self.features.heap_bytes() + self.extra.heap_bytes() + self.l7.heap_bytes() + labels
     }
 
