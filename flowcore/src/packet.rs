@@ -217,7 +217,7 @@ impl BitOrAssign for TcpFlags {
 }
 
 /// What stands around the innermost IP header, outermost first, and where the packet was captured.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Eq, Debug, Default)]
 pub struct Labels {
     /// VLAN ids of all layers; id 0 (a priority tag) is left out.
     pub vlans: Vec<u16>,
@@ -227,6 +227,22 @@ pub struct Labels {
     pub tunnels: Vec<Tunnel>,
     /// The interface, where it is known.
     pub interface: Option<Arc<str>>,
+}
+
+impl PartialEq for Labels {
+    /// Every packet's are compared with those of the one before: mostly that is one name, kept once, and nothing else.
+    #[inline]
+    fn eq(&self, other: &Labels) -> bool {
+        let same_name = match (&self.interface, &other.interface) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let counts = |labels: &Labels| [labels.vlans.len(), labels.mpls.len(), labels.tunnels.len()];
+        same_name
+            && counts(self) == counts(other)
+            && (counts(self) == [0; 3]
+                || (self.vlans == other.vlans && self.mpls == other.mpls && self.tunnels == other.tunnels))
+    }
 }
 
 /// Nothing around the IP header.
@@ -338,6 +354,25 @@ mod tests {
         assert_eq!((TcpFlags::SYN | TcpFlags::ACK | TcpFlags::FIN).sapruf().as_str(), "SA---F");
         assert_eq!(TcpFlags(0).sapruf().as_str(), "------");
         assert_eq!(TcpFlags(0x1FF).sapruf().as_str(), "SAPRUF");
+    }
+
+    #[test]
+    fn labels_are_compared_by_what_they_say() {
+        let named = |name: &str| Labels { interface: Some(name.into()), ..Labels::default() };
+        let tagged = |vlan| Labels { vlans: vec![vlan], ..named("eth0") };
+        assert_eq!(
+            (named("eth0"), tagged(7), Labels::default()),
+            (named("eth0"), tagged(7), NO_LABELS.clone())
+        );
+        for (one, other) in [
+            (named("eth0"), named("eth1")),
+            (named("eth0"), NO_LABELS.clone()),
+            (named("eth0"), tagged(7)),
+            (tagged(7), tagged(8)),
+            (Labels { mpls: vec![7], ..named("eth0") }, Labels { mpls: vec![8], ..named("eth0") }),
+        ] {
+            assert_ne!(one, other);
+        }
     }
 
     #[test]

@@ -23,9 +23,43 @@ impl PcapNg {
         PcapNg { order: Order::Little, interfaces: Vec::new(), passed: None }
     }
 
+    /// Takes the next block if all of it is in memory, and a sound enhanced packet block: nearly all are.
+    #[inline]
+    fn at_hand(&self, window: &mut Window) -> Option<Record> {
+        let bytes = window.bytes();
+        let [kind, len, index, high, low, captured, wire] = self.order.words(bytes)?;
+        let whole = len as usize;
+        let room = whole.checked_sub(ENHANCED_HEAD + TRAILER)?;
+        let [trailer] = self.order.words(bytes.get(..whole)?.last_chunk::<TRAILER>()?)?;
+        let is_sound =
+            captured as usize <= room && whole <= MAX_BLOCK && whole.is_multiple_of(4) && trailer == len;
+        if kind != ENHANCED_PACKET || !is_sound || self.passed.is_some() {
+            return None;
+        }
+        let interface = self.interfaces.get(index as usize)?;
+        let (time, clamped) = interface.time(u64::from(high) << 32 | u64::from(low));
+        if clamped {
+            return None;
+        }
+        Some(Record {
+            at: window.take(whole) + ENHANCED_HEAD,
+            len: captured,
+            wire_len: wire,
+            time,
+            has_time: true,
+            clamped,
+            link: interface.link,
+            interface: Some(index),
+        })
+    }
+
     /// Finds the next packet; false at the end.
     #[inline]
     pub(super) fn next(&mut self, window: &mut Window, found: &mut Record) -> Result<bool, Fault> {
+        if let Some(record) = self.at_hand(window) {
+            *found = record;
+            return Ok(true);
+        }
         loop {
             if self.passed.is_some() {
                 self.finish_passing(window)?;
@@ -266,6 +300,12 @@ impl Interface {
 
     #[inline]
     fn time(&self, ticks: u64) -> (Timestamp, bool) {
+        // Most need no wide numbers.
+        if let (Scale::Times(nanos), 0) = (self.scale, self.offset_nanos)
+            && let Some(Ok(nanos)) = ticks.checked_mul(nanos).map(i64::try_from)
+        {
+            return (Timestamp::from_nanos(nanos), false);
+        }
         Timestamp::from_wide_nanos(self.scale.nanos(ticks) + self.offset_nanos)
     }
 }
@@ -308,10 +348,10 @@ impl Scale {
         if resolution & 0x80 != 0 {
             return Scale::Halvings(power);
         }
-        match power.checked_sub(9) {
-            None => Scale::Times(10u64.pow(9 - power)),
+        match power {
+            ..=9 => Scale::Times(10u64.pow(9 - power)),
             // From 10^-29 s on, no 64 bit of ticks reach a nanosecond.
-            Some(power) => 10u64.checked_pow(power).map_or(Scale::Halvings(127), Scale::Parts),
+            _ => 10u64.checked_pow(power - 9).map_or(Scale::Halvings(127), Scale::Parts),
         }
     }
 
@@ -341,6 +381,8 @@ const OPTION_OFFSET: u16 = 14;
 
 /// Type and length.
 const BLOCK_HEAD: usize = 8;
+/// That and the fixed fields of an enhanced packet block.
+const ENHANCED_HEAD: usize = BLOCK_HEAD + 20;
 /// The length again.
 const TRAILER: usize = 4;
 const BLOCK_MIN: usize = BLOCK_HEAD + TRAILER;
