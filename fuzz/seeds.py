@@ -67,7 +67,7 @@ def captures():
 
 
 def texts():
-    """Every code point, 1000 to an input, in the outputs that escape in their own ways: to be run once, being slow. And short seeds."""
+    """Every code point, 1000 to an input, in every output: to be run once, being slow. And short seeds."""
     letters = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) != "Cs"]
     for number, start in enumerate(range(0, len(letters), 1000)):
         put("output.once", f"{number:04}", b"\xff" + "".join(letters[start : start + 1000]).encode())

@@ -51,6 +51,11 @@ pub use conf::configured;
 
 /// Does what the command line of this process says, and returns its exit code.
 pub fn main() -> ExitCode {
+    // What panicked has said so itself.
+    std::panic::catch_unwind(obey).unwrap_or_else(|_| run::exit::INTERNAL.into())
+}
+
+fn obey() -> ExitCode {
     let given = match conf::read(std::env::args_os().collect()) {
         Ok(given) => given,
         Err(Wrong::Usage(error)) => refuse(error),

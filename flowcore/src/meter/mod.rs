@@ -103,7 +103,8 @@ impl Meter {
     /// Runs until the source is at its end, a limit is reached or `stop` is requested; then writes every open
     /// flow and ends the sinks.
     ///
-    /// A panic of one of its threads becomes [`Summary::failure`].
+    /// A panic of one of its threads becomes [`Summary::failure`]; the packets that the thread had in its hands are counted
+    /// as dropped (`panic`), and the sinks are ended.
     pub fn run(self, mut source: Box<dyn Source>, stop: &Stop) -> Summary {
         let started = Instant::now();
         let is_live = source.is_live();
@@ -156,7 +157,7 @@ impl Meter {
         let elapsed = started.elapsed();
         match written {
             Ok(Ok(written)) => Summary {
-                false_identities: stats::false_identities(&written.stats, written.of_flows),
+                false_identities: written.false_identities,
                 stats: written.stats,
                 damage: read.damage,
                 failure: written.failure.or(read.failure),

@@ -1,5 +1,6 @@
 //! The reader: frames from the source, through the decoder, to the shards.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -39,6 +40,8 @@ pub(super) struct ReaderReport {
     /// Interfaces that are gone.
     pub(super) missing: Vec<String>,
     pub(super) dropped: Dropped,
+    /// Reading ended in a panic.
+    pub(super) panicked: bool,
 }
 
 /// How reading went.
@@ -48,20 +51,28 @@ pub(super) struct Read {
 }
 
 impl Reader {
-    /// Reads to the end, and closes the shards.
+    /// Reads to the end, or to a panic, and closes the shards.
     pub(super) fn run(mut self, source: &mut dyn Source, stop: &Stop) -> Read {
         let mut decoder = Decoder::new(self.decode.clone());
         let mut read = Read { damage: Vec::new(), failure: None };
-        let reason = self.read(source, &mut decoder, stop, &mut read);
-        if source.is_live() && self.packet_limit.is_none() && read.failure.is_none() {
-            self.catch_up(source, &mut decoder);
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            let reason = self.read(source, &mut decoder, stop, &mut read);
+            if source.is_live() && self.packet_limit.is_none() && read.failure.is_none() {
+                self.catch_up(source, &mut decoder);
+            }
+            decoder.finish(|packet| self.router.send(&packet));
+            reason
+        }));
+        let panicked = ran.is_err();
+        if panicked {
+            read.failure = Some(Error::Internal("the reader's thread panicked".into()));
         }
-        decoder.finish(|packet| self.router.send(&packet));
         self.router.tick(decoder.now());
         self.note_progress(source, &decoder);
-        let dropped = self.router.finish(reason);
+        let dropped = self.router.finish(ran.unwrap_or(EndReason::Shutdown));
+        let report = report(LAST_REPORT, true, self.started, source, &decoder, dropped);
         // The writer waits for this last report; it is gone only if it has panicked.
-        let _ = self.reports.send(report(LAST_REPORT, true, self.started, source, &decoder, dropped));
+        let _ = self.reports.send(ReaderReport { panicked, ..report });
         read
     }
 
@@ -189,6 +200,7 @@ fn report(
         source: source.counts(),
         missing: source.missing(),
         dropped,
+        panicked: false,
     }
 }
 

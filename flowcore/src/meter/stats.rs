@@ -62,23 +62,34 @@ pub(super) fn gather(reader: &ReaderReport, shards: &[ShardReport], sinks: &[Sin
     stats
 }
 
-/// Returns the identities of faults.md that do not hold at the end of a run, each with its two sides; the first sinks are
-/// those of flows.
-pub(super) fn false_identities(stats: &StatsRecord, of_flows: usize) -> Vec<String> {
+/// Counts what a thread had in its hands when it panicked as dropped for that reason.
+pub(super) fn count_lost(stats: &mut StatsRecord) {
+    let (packets, bytes) = placed(stats);
+    let lost = stats.packets.saturating_sub(packets);
+    if lost > 0 {
+        stats.dropped.insert("panic", lost);
+        stats.dropped_bytes += stats.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Returns the packets and bytes of which it is known what became of them.
+fn placed(stats: &StatsRecord) -> (u64, u64) {
     let dropped: u64 = stats.dropped.values().sum();
+    (
+        stats.flow_packets + dropped + stats.queue_dropped + stats.fragments_held,
+        stats.flow_bytes + stats.dropped_bytes + stats.queue_dropped_bytes + stats.fragments_held_bytes,
+    )
+}
+
+/// Returns the identities of faults.md that do not hold, each with its two sides. At the end of a run the first sinks, those
+/// of flows, have been given every record that was made; until then some are on their way.
+pub(super) fn false_identities(stats: &StatsRecord, of_flows: usize, at_the_end: bool) -> Vec<String> {
+    let (packets, bytes) = placed(stats);
     let records: u64 = stats.records.values().sum();
     let slices = stats.records.get(EndReason::Active.name()).copied().unwrap_or_default();
     let mut identities = vec![
-        (
-            "packets read = in flows + dropped + queue_dropped + held",
-            stats.packets,
-            stats.flow_packets + dropped + stats.queue_dropped + stats.fragments_held,
-        ),
-        (
-            "bytes read = in flows + dropped + queue_dropped + held",
-            stats.bytes,
-            stats.flow_bytes + stats.dropped_bytes + stats.queue_dropped_bytes + stats.fragments_held_bytes,
-        ),
+        ("packets read = in flows + dropped + queue_dropped + held", stats.packets, packets),
+        ("bytes read = in flows + dropped + queue_dropped + held", stats.bytes, bytes),
         (
             "packets in flows = in records + active",
             stats.flow_packets,
@@ -93,7 +104,9 @@ pub(super) fn false_identities(stats: &StatsRecord, of_flows: usize) -> Vec<Stri
     ];
     for (nth, sink) in stats.sinks.iter().enumerate() {
         let made = if nth < of_flows { records } else { 0 };
-        identities.push(("records made = given to the sink", made + sink.host_records, sink.records));
+        if at_the_end {
+            identities.push(("records made = given to the sink", made + sink.host_records, sink.records));
+        }
         let dropped: u64 = sink.dropped.values().sum();
         identities.push((
             "records given to the sink = written + filtered + spooled + failed + dropped",

@@ -1,6 +1,7 @@
 //! The writer: merged records to the sinks, and the stats record.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -40,9 +41,18 @@ pub(super) struct Writer {
 /// How writing went.
 pub(super) struct Written {
     pub(super) stats: StatsRecord,
-    /// How many of the sinks take flows: the first.
-    pub(super) of_flows: usize,
+    /// The first that were found.
+    pub(super) false_identities: Vec<String>,
     pub(super) failure: Option<Error>,
+}
+
+/// What the writer knows of the whole run.
+#[derive(Default)]
+struct Known {
+    stats: StatsRecord,
+    false_identities: Vec<String>,
+    /// The reader or a shard has panicked.
+    panicked: bool,
 }
 
 /// Records that come from beside the flows, and the sinks that they go to.
@@ -80,15 +90,46 @@ struct Outputs {
 }
 
 impl Writer {
-    /// Writes until all shards have stopped, then ends the sinks.
+    /// Writes until all shards have stopped, or to a panic, then ends the sinks.
     pub(super) fn run(mut self) -> Written {
-        let (mut outputs, mut besides) = Outputs::new(self.sinks, self.besides, self.stats, self.stop);
+        let (sinks, besides) = (std::mem::take(&mut self.sinks), std::mem::take(&mut self.besides));
+        let (mut outputs, mut besides) = Outputs::new(sinks, besides, self.stats.take(), self.stop.clone());
+        let mut known = Known::default();
+        let worked =
+            catch_unwind(AssertUnwindSafe(|| self.work(&mut outputs, &mut besides, &mut known))).is_ok();
+        if !worked {
+            outputs.note(Err(panic_of("the writer's thread")));
+        }
+        outputs.finish();
+        let Known { mut stats, mut false_identities, panicked } = known;
+        if panicked {
+            stats::count_lost(&mut stats);
+        }
+        stats.sinks = outputs.counts(true);
+        stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
+        stats.restarts = self.aides.restarts();
+        if worked && false_identities.is_empty() {
+            false_identities = stats::false_identities(&stats, outputs.of_flows, true);
+        }
+        if let Some(watched) = &self.watched {
+            watched.show(&stats);
+        }
+        outputs.write_stats(&stats);
+        outputs.finish_stats();
+        if self.merge.has_panicked() && outputs.failure.is_none() {
+            outputs.failure = Some(panic_of("a shard's thread"));
+        }
+        Written { stats, false_identities, failure: outputs.failure }
+    }
+
+    /// Writes until all shards have stopped.
+    fn work(&mut self, outputs: &mut Outputs, besides: &mut [HostRecords], known: &mut Known) {
         let mut clock = if self.is_live {
             Clock::OfDay(i64::MIN, Timestamp::MIN)
         } else {
             Clock::OfTable(TableTime::START)
         };
-        let (mut stats, mut wait, mut records) = (StatsRecord::default(), false, 0u64);
+        let (mut wait, mut records) = (false, 0u64);
         outputs.turn(&mut clock, &self.reopen, false);
         while let Some(merged) = self.merge.next(wait) {
             wait = matches!(merged, Merged::Pause);
@@ -125,35 +166,28 @@ impl Writer {
                     let mut is_record = false;
                     let mut reader = self.reports.iter().inspect(|report| is_record |= report.is_record);
                     let Some(reader) = reader.find(|report| report.number == number) else { continue };
-                    stats = stats::gather(&reader, &shards, &outputs.counts(false));
+                    known.panicked |= reader.panicked;
+                    known.stats = stats::gather(&reader, &shards, &outputs.counts(false));
+                    let stats = &mut known.stats;
+                    if number != LAST_REPORT && known.false_identities.is_empty() {
+                        known.false_identities = stats::false_identities(stats, outputs.of_flows, false);
+                    }
                     stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
                     stats.restarts = self.aides.restarts();
                     if let Some(watched) = &self.watched {
-                        watched.show(&stats);
+                        watched.show(stats);
                     }
                     if is_record && number != LAST_REPORT {
-                        outputs.write_stats(&stats);
+                        outputs.write_stats(stats);
                     }
                 }
             }
         }
+        known.panicked |= self.merge.has_panicked();
         self.progress.records.store(records, Ordering::Relaxed);
         besides.iter_mut().for_each(|beside| drop(beside.wanted.take()));
         let end = Instant::now() + LAST_NEWS;
         besides.iter().for_each(|beside| outputs.take(beside, beside.rest(end)));
-        outputs.finish();
-        stats.sinks = outputs.counts(true);
-        stats.attribution = attribution_stats(self.attribution.as_ref(), self.requests.as_ref());
-        stats.restarts = self.aides.restarts();
-        if let Some(watched) = &self.watched {
-            watched.show(&stats);
-        }
-        outputs.write_stats(&stats);
-        outputs.finish_stats();
-        if self.merge.has_panicked() && outputs.failure.is_none() {
-            outputs.failure = Some(Error::Internal("a shard's thread panicked".into()));
-        }
-        Written { stats, of_flows: outputs.of_flows, failure: outputs.failure }
     }
 }
 
@@ -285,7 +319,10 @@ impl Outputs {
 
     fn finish(&mut self) {
         for nth in 0..self.sinks.len() {
-            let finished = self.sinks[nth].as_mut().map(|sink| sink.sink.finish());
+            // One that panics does not keep the others from their end.
+            let finish = |sink: &mut NamedSink| catch_unwind(AssertUnwindSafe(|| sink.sink.finish()));
+            let finished = self.sinks[nth].as_mut().map(finish);
+            let finished = finished.map(|ended| ended.unwrap_or_else(|_| Err(panic_of("an output"))));
             let failed = matches!(finished, Some(Err(_)));
             if let (Some(sink), true) = (&self.sinks[nth], failed) {
                 settle(&mut self.counts[nth], &sink.sink.counts(), true);
@@ -373,6 +410,10 @@ fn attribution_stats(
         requests.count(&mut stats);
     }
     Some(stats)
+}
+
+fn panic_of(what: &str) -> Error {
+    Error::Internal(format!("{what} panicked"))
 }
 
 /// How long the last records from beside the flows are waited for.

@@ -26,6 +26,8 @@ use crate::time::TableTime;
 use batch::Batch;
 use channel::{JoinHandle, Receiver, Sender, TrySendError, bounded, spawn};
 pub use merge::{Merge, Merged, ShardReport};
+#[cfg(test)]
+pub(crate) use tests::FATAL;
 use worker::Worker;
 
 /// What happens to packets when a shard does not keep up.
@@ -145,7 +147,8 @@ impl Router {
     /// Sends what waits to be sent, and asks each shard to report its counters behind it, under a number
     /// that counts up.
     ///
-    /// A shard that has no room now is asked again with its next batch, under the latest number only.
+    /// Where a shard has no room for a while nobody is told its counters under this number: packets that came later would
+    /// be among them.
     pub fn ask_for_report(&mut self, number: u64) {
         for lane in &mut self.lanes {
             lane.batch.report = Some(number);
@@ -191,7 +194,7 @@ impl Router {
                 Err(TrySendError::Disconnected(Input::Batch(batch))) => self.dropped.count(&batch),
                 // There is room in the batch itself until it is full.
                 Err(TrySendError::Full(Input::Batch(batch)))
-                    if self.when_full == WhenFull::Drop && !batch.is_full() =>
+                    if self.when_full == WhenFull::Drop && !batch.is_full() && batch.report.is_none() =>
                 {
                     lane.batch = batch;
                 }
@@ -201,14 +204,18 @@ impl Router {
         }
         for (nth, input) in late {
             let lane = &mut self.lanes[nth];
-            if self.when_full == WhenFull::Wait {
-                // A shard that is gone has panicked; the merge reports that.
-                let _ = lane.to_shard.send(input);
-            } else if let Err(refused) = lane.to_shard.send_timeout(input, PATIENCE)
-                && let Input::Batch(batch) = refused.into_inner()
-            {
+            let refused = match self.when_full {
+                WhenFull::Wait => lane.to_shard.send(input).err().map(|refused| refused.0),
+                WhenFull::Drop => {
+                    lane.to_shard.send_timeout(input, PATIENCE).err().map(|refused| refused.into_inner())
+                }
+            };
+            let Some(Input::Batch(mut batch)) = refused else { continue };
+            if self.when_full == WhenFull::Wait || batch.is_full() {
                 self.dropped.count(&batch);
-                lane.batch.report = batch.report;
+            } else {
+                batch.report = None;
+                lane.batch = batch;
             }
         }
     }

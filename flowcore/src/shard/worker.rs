@@ -79,6 +79,8 @@ impl Worker {
                 Input::Batch(batch) => batch,
                 Input::End(reason) => return reason,
             };
+            #[cfg(test)]
+            super::tests::may_panic(&batch);
             self.table.ingest_all(batch.tags(), batch.packets(), |record| self.out.push(record));
             self.expire(batch.now, input);
             if let Some(number) = batch.report {

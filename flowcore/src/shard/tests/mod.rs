@@ -3,15 +3,24 @@
 #[cfg(feature = "__interleaved")]
 mod interleavings;
 #[cfg(not(feature = "__interleaved"))]
+mod reports;
+#[cfg(not(feature = "__interleaved"))]
 mod rounds;
 
-use super::{Dropped, Merge, Merged, Router};
+use super::{Batch, Dropped, Merge, Merged, Router};
 use crate::decode::{DecodeOptions, Decoder};
 use crate::packet::{Frame, LinkType};
 use crate::record::EndReason;
 #[cfg(feature = "__interleaved")]
 use crate::table::KeyHash;
 use crate::time::{TableTime, Timestamp};
+
+/// A packet of so many bytes has its shard panic.
+pub(crate) const FATAL: u32 = 0xdead;
+
+pub(super) fn may_panic(batch: &Batch) {
+    assert!(batch.packets().all(|packet| packet.wire_len != FATAL), "as the test wants it");
+}
 
 /// The reader: sends a packet of a flow of its own for each of these source ports, a second from one to the next, and
 /// may ask for a report in the middle.
