@@ -280,7 +280,7 @@ impl FlowKey {
 
     /// Returns the key as seven words, for hashing.
     #[inline]
-    pub const fn as_words(&self) -> [u64; 7] {
+    pub const fn as_words(&self) -> KeyWords {
         [self.low.0, self.low.1, self.high.0, self.high.1, self.rest, self.vlans.0, self.tunnel.0]
     }
 
@@ -295,6 +295,9 @@ impl FlowKey {
         fold(right ^ SECRET[2], left ^ SECRET[3])
     }
 }
+
+/// A [`FlowKey`] as words.
+pub type KeyWords = [u64; 7];
 
 /// Multiplies to 128 bits and folds the halves: the mixing step of the wyhash family.
 #[inline]

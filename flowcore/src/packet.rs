@@ -256,9 +256,11 @@ impl Labels {
         self.interface.is_none() && self.vlans.is_empty() && self.mpls.is_empty() && self.tunnels.is_empty()
     }
 
-    /// Returns the bytes held outside, with what is kept for more, but for the interface's name, which is shared.
+    /// Returns the bytes held outside, with what is kept for more. The interface's name counts although it is shared: who
+    /// writes a file can give each packet another one.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.vlans.capacity() * size_of::<u16>()
+        self.interface.as_ref().map_or(0, |name| name.len())
+            + self.vlans.capacity() * size_of::<u16>()
             + self.mpls.capacity() * size_of::<u32>()
             + self.tunnels.capacity() * size_of::<Tunnel>()
     }

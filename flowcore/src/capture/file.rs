@@ -133,14 +133,12 @@ impl FileSource {
     }
 
     #[cfg(feature = "live")]
-    fn passes(&mut self) -> Result<bool, Error> {
-        let (Some(filter), Some(input)) = (&mut self.filter, &self.current) else { return Ok(true) };
+    fn passes(&mut self) -> bool {
+        let (Some(filter), Some(input)) = (&mut self.filter, &self.current) else { return true };
         let record = &self.found;
         let data = input.window.taken(record.at, record.len as usize);
         let passes = filter.passes(LinkType(record.link), data, record.wire_len);
-        if !matches!(passes, Ok(true)) {
-            self.counts.filtered += 1;
-        }
+        self.counts.filtered += u64::from(!passes);
         passes
     }
 
@@ -165,6 +163,10 @@ impl FileSource {
                 if self.begin_next() {
                     continue;
                 }
+                #[cfg(feature = "live")]
+                if let Some(misfit) = self.filter.as_mut().and_then(Filter::misfit) {
+                    return Err(misfit);
+                }
                 return Ok(Next::End);
             };
             input.window.begin(patience);
@@ -172,7 +174,7 @@ impl FileSource {
                 Ok(true) => {
                     self.counts.times_clamped += u64::from(self.found.clamped);
                     #[cfg(feature = "live")]
-                    if self.filter.is_some() && !self.passes()? {
+                    if self.filter.is_some() && !self.passes() {
                         // The caller may have reasons to stop although nothing passes.
                         if self.counts.filtered.is_multiple_of(FILTERED_AT_ONCE) {
                             return Ok(Next::Idle);

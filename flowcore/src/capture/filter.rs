@@ -20,6 +20,9 @@ pub(super) struct Filter {
     expression: String,
     /// No program: libpcap does not compile it for that link type.
     programs: Vec<(LinkType, Option<Vec<Instruction>>)>,
+    /// Why it was not compiled for the link type that was met first, as long as none was met that it fits.
+    misfit: Option<Error>,
+    is_fitting: bool,
 }
 
 impl Filter {
@@ -28,9 +31,9 @@ impl Filter {
         let mut refused = None;
         for link in USUAL {
             match compile(expression, link) {
-                Ok(program) => {
-                    let programs = vec![(link, Some(program))];
-                    return Ok(Filter { expression: expression.to_owned(), programs });
+                Ok(_) => {
+                    let expression = expression.to_owned();
+                    return Ok(Filter { expression, programs: Vec::new(), misfit: None, is_fitting: false });
                 }
                 Err(error) => refused = refused.or(Some(error)),
             }
@@ -38,31 +41,34 @@ impl Filter {
         Err(refused.unwrap_or_else(|| refusal(expression, "no link type")))
     }
 
-    /// Tells whether a frame matches.
-    ///
-    /// Fails at the first frame of a link type that the expression cannot be compiled for; later ones of that
-    /// link type do not match.
+    /// Tells whether a frame matches; none of a link type does that the expression does not fit.
     #[inline]
-    pub(super) fn passes(&mut self, link: LinkType, data: &[u8], wire_len: u32) -> Result<bool, Error> {
-        let known = self.programs.iter().find(|(of, _)| *of == link);
-        let Some((_, program)) = known else { return self.first_of(link, data, wire_len) };
-        Ok(program.as_ref().is_some_and(|program| bpf::run(program, data, wire_len)))
+    pub(super) fn passes(&mut self, link: LinkType, data: &[u8], wire_len: u32) -> bool {
+        let known = self.programs.iter().position(|(of, _)| *of == link);
+        let nth = known.unwrap_or_else(|| self.meet(link));
+        let program = self.programs.get(nth).and_then(|(_, program)| program.as_ref());
+        program.is_some_and(|program| bpf::run(program, data, wire_len))
+    }
+
+    /// Returns why nothing could match, once: the expression fits no link type that was met.
+    pub(super) fn misfit(&mut self) -> Option<Error> {
+        self.misfit.take().filter(|_| !self.is_fitting)
     }
 
     #[cold]
-    fn first_of(&mut self, link: LinkType, data: &[u8], wire_len: u32) -> Result<bool, Error> {
-        let compiled = compile(&self.expression, link);
-        let passes = compiled.as_ref().is_ok_and(|program| bpf::run(program, data, wire_len));
-        match compiled {
+    fn meet(&mut self, link: LinkType) -> usize {
+        let program = match compile(&self.expression, link) {
             Ok(program) => {
-                self.programs.push((link, Some(program)));
-                Ok(passes)
+                self.is_fitting = true;
+                Some(program)
             }
             Err(error) => {
-                self.programs.push((link, None));
-                Err(error)
+                self.misfit.get_or_insert(error);
+                None
             }
-        }
+        };
+        self.programs.push((link, program));
+        self.programs.len() - 1
     }
 }
 
@@ -99,7 +105,7 @@ mod tests {
     use super::*;
 
     fn passes(expression: &str, link: u32, data: &[u8], wire_len: u32) -> bool {
-        Filter::new(expression).unwrap().passes(LinkType(link), data, wire_len).unwrap()
+        Filter::new(expression).unwrap().passes(LinkType(link), data, wire_len)
     }
 
     /// An IPv4 UDP header from port 1000 to port 53 behind `link` header bytes.
@@ -126,9 +132,9 @@ mod tests {
         let ethernet = udp(&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0]);
         let raw = udp(&[]);
         for (link, data) in [(1, &ethernet), (113, &cooked), (101, &raw), (12, &raw), (1, &ethernet)] {
-            assert!(filter.passes(LinkType(link), data, data.len() as u32).unwrap(), "link type {link}");
+            assert!(filter.passes(LinkType(link), data, data.len() as u32), "link type {link}");
         }
-        assert!(!filter.passes(LinkType(1), &raw, 28).unwrap());
+        assert!(!filter.passes(LinkType(1), &raw, 28));
         assert_eq!(filter.programs.len(), 4);
     }
 
@@ -143,10 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_link_type_without_program_fails_once_and_passes_nothing() {
-        let mut filter = Filter::new("udp").unwrap();
-        let user = LinkType(147);
-        assert!(matches!(filter.passes(user, &udp(&[]), 28), Err(Error::Filter { .. })));
-        assert!(!filter.passes(user, &udp(&[]), 28).unwrap());
+    fn a_link_type_without_program_passes_nothing_and_ends_nothing() {
+        let (user, raw) = (LinkType(147), LinkType(101));
+        for fits in [false, true] {
+            let mut filter = Filter::new("udp").unwrap();
+            assert!(!filter.passes(user, &udp(&[]), 28) && !filter.passes(user, &udp(&[]), 28));
+            assert_eq!(fits, fits && filter.passes(raw, &udp(&[]), 28));
+            assert_eq!(matches!(filter.misfit(), Some(Error::Filter { .. })), !fits);
+            assert!(filter.misfit().is_none());
+        }
     }
 }

@@ -326,8 +326,10 @@ fn option<'a>(fields: &mut Fields<'a>) -> Option<(u16, Fields<'a>)> {
 /// Reads an interface's name; some writers end it with a zero byte.
 fn name(value: &[u8]) -> Option<Arc<str>> {
     let value = value.split(|&byte| byte == 0).next().unwrap_or_default();
-    let value = value.get(..MAX_NAME).unwrap_or(value);
-    (!value.is_empty()).then(|| String::from_utf8_lossy(value).into())
+    let value = String::from_utf8_lossy(value.get(..MAX_NAME).unwrap_or(value));
+    // What is no UTF-8 has become longer.
+    let value = &value[..value.floor_char_boundary(MAX_NAME)];
+    (!value.is_empty()).then(|| value.into())
 }
 
 /// How ticks become nanoseconds.

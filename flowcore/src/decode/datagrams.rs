@@ -201,6 +201,7 @@ impl Datagrams {
         if let Some(old) = self.ages.insert(id, age)
             && let Some(old) = self.datagrams.remove(&old)
         {
+            debug_assert!(old.held.is_empty(), "what is held is let go when the flow is known");
             self.memory = self.memory.saturating_sub(old.memory);
         }
         self.datagrams.insert(age, Datagram::new(id, now));

@@ -67,8 +67,10 @@ impl Fragments {
         }
         if let Some(outer) = &walk.split {
             // Its later fragments belong to the flow in it; a tunnel is not put together.
-            let outer = self.datagrams.begin(outer, Flow::of(&facts), now.time, &mut self.released);
-            self.datagrams.keep_apart(outer);
+            let begun = self.datagrams.begin(outer, Flow::of(&facts), now.time, &mut self.released);
+            self.datagrams.keep_apart(begun);
+            // A fragment of the same id as the datagram around it has just become a part of a flow itself.
+            is_held &= own.as_ref().is_none_or(|(id, _)| id != outer);
         }
         self.hand_out(now, out);
         if let (true, Some(place)) = (is_held, place) {

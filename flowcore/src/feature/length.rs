@@ -4,7 +4,7 @@ use super::squares::Squares;
 
 /// The spread of the IP lengths of one direction.
 ///
-/// Lengths count up to 4,294,967,295 here, which only a jumbogram of 4 GiB could pass.
+/// Lengths count up to 4,294,967,295 here, which only a jumbogram of 4 GiB could pass, or one that says it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lengths {
     squares: Squares,

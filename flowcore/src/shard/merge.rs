@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::TINY;
 use super::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crate::key::KeyWords;
 use crate::record::FlowRecord;
 use crate::table::{EndedFlow, TableCounts};
 use crate::time::TableTime;
@@ -61,6 +62,13 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    fn key(&self) -> KeyWords {
+        match self {
+            Outcome::Ended(ended) => ended.key().as_words(),
+            Outcome::Made(record) => record.key.as_words(),
+        }
+    }
+
     fn place(&self) -> (TableTime, u64, u32) {
         match self {
             Outcome::Ended(ended) => ended.place(),
@@ -184,7 +192,10 @@ impl Merge {
     /// Returns the first of the shards' places that may be taken, and its shard.
     fn first(&self, may: impl Fn(&Place) -> bool) -> Option<(Place, usize)> {
         let places = self.shards.iter().enumerate();
-        places.filter_map(|(nth, shard)| Some((shard.place().filter(&may)?, nth))).min()
+        let places = places.filter_map(|(nth, shard)| Some((shard.place().filter(&may)?, nth)));
+        // Whoever chooses addresses can choose flows whose ids are alike; flows of one key come from one shard.
+        let key = |nth: usize| self.shards.get(nth).and_then(Shard::key);
+        places.min_by(|(one, nth), (other, mth)| one.cmp(other).then_with(|| key(*nth).cmp(&key(*mth))))
     }
 
     /// Takes the next report that all shards made under the same number; what only some made is left out.
@@ -228,6 +239,11 @@ impl Shard {
             None if self.ended => None,
             None => Some((self.settled, false, 0, 0)),
         }
+    }
+
+    /// Returns the key of the next record.
+    fn key(&self) -> Option<KeyWords> {
+        self.records.get(self.next).map(Outcome::key)
     }
 
     /// Takes the next chunk in, or the end; returns whether the shard has panicked.

@@ -1,5 +1,8 @@
 //! Flows that are due, in the order in which they leave.
 
+use std::cmp::Ordering;
+
+use crate::key::KeyWords;
 use crate::record::EndReason;
 use crate::time::Timestamp;
 
@@ -34,8 +37,10 @@ impl Due {
         (self.time, self.order.0, self.order.1)
     }
 
-    fn last_first(&self) -> std::cmp::Reverse<(Timestamp, (u64, u32), u32)> {
-        std::cmp::Reverse((self.time, self.order, self.at))
+    /// Compares so that what leaves first is last; `key_of` tells the key of the flow in a slot, for flows whose ids are alike.
+    fn last_first(&self, other: &Due, key_of: &impl Fn(u32) -> KeyWords) -> Ordering {
+        let keys = || key_of(other.at).cmp(&key_of(self.at));
+        (other.time, other.order).cmp(&(self.time, self.order)).then_with(keys)
     }
 }
 
@@ -52,9 +57,9 @@ impl DueList {
 
     /// Takes out the flow that leaves next.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<Due> {
+    pub(super) fn pop(&mut self, key_of: &impl Fn(u32) -> KeyWords) -> Option<Due> {
         if self.sorted == self.list.len() {
-            self.sort_last_part();
+            self.sort_last_part(key_of);
         }
         let due = self.list.pop();
         if self.list.is_empty() {
@@ -65,19 +70,19 @@ impl DueList {
         due
     }
 
-    fn sort_last_part(&mut self) {
+    fn sort_last_part(&mut self, key_of: &impl Fn(u32) -> KeyWords) {
         while self.parts.last().is_some_and(|start| *start >= self.list.len()) {
             self.parts.pop();
         }
         let mut start = self.parts.last().copied().unwrap_or_default();
         while let Some(part) = self.list.get_mut(start..).filter(|part| part.len() > SORTED_AT_ONCE) {
             let half = part.len() / 2;
-            part.select_nth_unstable_by_key(half, Due::last_first);
+            part.select_nth_unstable_by(half, |one, other| one.last_first(other, key_of));
             start += half;
             self.parts.push(start);
         }
         if let Some(part) = self.list.get_mut(start..) {
-            part.sort_unstable_by_key(Due::last_first);
+            part.sort_unstable_by(|one, other| one.last_first(other, key_of));
         }
         self.sorted = start;
     }
@@ -98,9 +103,12 @@ mod tests {
             let mut list = DueList::default();
             for at in 0..count {
                 let time = Timestamp::from_nanos(i64::from(at.wrapping_mul(2_654_435_761) % 1000));
-                list.push(Due { time, order: (u64::from(at % 7), at), at, reason: EndReason::Idle });
+                list.push(Due { time, order: (u64::from(at % 7), 0), at, reason: EndReason::Idle });
             }
-            let places: Vec<_> = std::iter::from_fn(|| list.pop()).map(|due| due.place()).collect();
+            // Ids are alike, keys are not; they go the other way than the slots.
+            let key_of = |at: u32| [u64::from(u32::MAX - at); 7];
+            let all: Vec<_> = std::iter::from_fn(|| list.pop(&key_of)).collect();
+            let places: Vec<_> = all.iter().map(|due| (due.place(), key_of(due.at))).collect();
             assert!(places.is_sorted() && places.len() == count as usize && list.is_empty());
         }
     }

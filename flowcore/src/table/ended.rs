@@ -50,6 +50,12 @@ impl EndedFlow {
         (self.due, self.flow_id, self.slice)
     }
 
+    /// Returns the key of the flow.
+    #[inline]
+    pub fn key(&self) -> FlowKey {
+        self.key
+    }
+
     /// Returns why it ended.
     pub fn end_reason(&self) -> EndReason {
         self.end_reason

@@ -2,7 +2,7 @@
 
 mod clocks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -186,6 +186,32 @@ fn many_flows_that_end_at_once_keep_their_order() {
     let (one, _) = replay(&frames, 1);
     let (three, _) = replay(&frames, 3);
     assert!(one.len() > 20_000 && one == three);
+}
+
+/// The id of a flow is a hash that is the same everywhere, so that anybody can choose flows whose ids are alike.
+#[test]
+fn flows_with_one_id_leave_in_the_order_of_their_keys() {
+    const TIME: u64 = 1_700_000_000_000_000_000;
+    let word = |x: u64, y: u64| [(x ^ 0x243f_6a88_85a3_08d3 ^ TIME), (y ^ 0x1319_8a2e_0370_7344)];
+    let mut frames = Vec::new();
+    for n in 1..=40u64 {
+        let (one, other) = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1, n << 40);
+        for source in [word(one, other), word(other, one)] {
+            let mut frame = vec![0; 12];
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
+            source.iter().for_each(|word| frame.extend(word.to_be_bytes()));
+            frame.extend([0xff; 16]);
+            frame.extend([4, 0, 0, 53, 0, 8, 0, 0]);
+            frames.push((TIME as i64, frame));
+        }
+    }
+    let (expected, _) = replay(&frames, 1);
+    let id = |line: &String| line.split_once("flow_id: ").unwrap().1.split(',').next().unwrap().to_owned();
+    let ids: BTreeSet<String> = expected.iter().map(id).collect();
+    assert_eq!((expected.len(), ids.len()), (80, 40), "two flows have one id");
+    for shards in [1, 2, 3, 2, 3, 8] {
+        assert!(replay(&frames, shards).0 == expected, "{shards} shards");
+    }
 }
 
 /// One connection, reset and opened again without end in a moment: all its records are one shard's, and the other

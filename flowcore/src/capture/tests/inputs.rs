@@ -297,12 +297,28 @@ fn a_filter_on_files() {
     let ipv4 = [&[0; 12][..], &[8, 0, 0x45], &[0; 40]].concat();
     file.interface(1, 0, &[]).interface(147, 0, &[]);
     file.enhanced(0, 1, 60, &[0; 60]).enhanced(0, 2, 60, &ipv4).enhanced(1, 3, 60, &ipv4);
-    file.enhanced(1, 4, 60, &ipv4).enhanced(0, 5, 1500, &ipv4);
+    file.enhanced(1, 4, 60, &ipv4).enhanced(0, 5, 1500, &ipv4).enhanced(0, 6, 60, &ipv4);
     let source = FileSource::from_reader("test", io::Cursor::new(file.bytes));
     let mut source = source.with_filter("ip and less 100").unwrap();
-    let Ok(Next::Frame(frame)) = source.next(Duration::ZERO) else { panic!("no frame") };
-    assert_eq!((frame.time.unwrap().as_nanos(), frame.link), (2000, LinkType(1)));
-    assert!(matches!(source.next(Duration::ZERO), Err(Error::Filter { .. })));
+    for time in [2000, 6000] {
+        let Ok(Next::Frame(frame)) = source.next(Duration::ZERO) else { panic!("no frame") };
+        assert_eq!((frame.time.unwrap().as_nanos(), frame.link), (time, LinkType(1)));
+    }
     assert!(matches!(source.next(Duration::ZERO), Ok(Next::End)));
     assert_eq!(source.counts().filtered, 4);
+}
+
+#[cfg(feature = "live")]
+#[test]
+fn a_filter_that_fits_no_link_type_of_the_input_is_an_error_at_its_end() {
+    let mut file = Writer::ng();
+    file.interface(147, 0, &[])
+        .interface(9999, 0, &[])
+        .enhanced(0, 1, 60, &[0; 60])
+        .enhanced(1, 2, 60, &[0; 60]);
+    let source = FileSource::from_reader("test", io::Cursor::new(file.bytes));
+    let mut source = source.with_filter("ip").unwrap();
+    assert!(matches!(source.next(Duration::ZERO), Err(Error::Filter { .. })));
+    assert!(matches!(source.next(Duration::ZERO), Ok(Next::End)));
+    assert_eq!(source.counts().filtered, 2);
 }

@@ -254,6 +254,28 @@ fn fragments_inside_a_tunnel_and_of_a_tunnel() {
 }
 
 #[test]
+fn a_fragment_inside_a_fragment_of_the_same_id_is_not_held() {
+    // Its datagram is the one around it, which is known by this very packet.
+    let inner = ipv4_fragment(7, 1, 4, &[0; 16]);
+    let nested = ethernet(0x0800, &ipv4_fragment(7, MORE, 4, &inner));
+    let other = ethernet(0x0800, &ipv4_fragment(7, MORE, 4, &ipv4(17, &udp(1000, 2000, b"hi"))));
+    let inner6 = ipv6(44, &join(&[&[17, 0, 0, 8, 0, 0, 0, 7], &[0; 16]]));
+    let nested6 = ethernet(0x86DD, &ipv6(44, &join(&[&[41, 0, 0, 1, 0, 0, 0, 7], &inner6])));
+    let carried6 = ipv6(17, &udp(1, 2, b"hi"));
+    let other6 = ethernet(0x86DD, &ipv6(44, &join(&[&[41, 0, 0, 1, 0, 0, 0, 7], &carried6])));
+    for (nested, other) in [(nested, other), (nested6, other6)] {
+        let mut bench = bench();
+        for frame in [&nested, &other, &nested, &nested, &other] {
+            assert_eq!(bench.frame(1, frame), Outcome::Packet);
+            bench.balance();
+        }
+        assert_eq!(bench.decoder.counts().fragments.held, 0);
+        bench.finish();
+        assert_eq!(bench.seen.len(), 5);
+    }
+}
+
+#[test]
 fn a_datagram_beyond_64_kib_is_not_put_together() {
     let mut bench = bench();
     bench.frame(1, &fragment(1, &[0; 64], 0, 32));
