@@ -19,6 +19,10 @@ struct Piece {
     more: bool,
     /// A byte of it is not that of its datagram.
     lies: bool,
+    /// Its datagram is IP in IP, and not UDP.
+    is_tunnel: bool,
+    /// It is inside the first fragment of such a datagram of this number.
+    around: Option<u8>,
     /// Behind the piece before it, in eighths of a second.
     gap: i8,
     /// Nothing comes for so many eighths of a second.
@@ -95,26 +99,41 @@ fn content(datagram: u8, at: usize) -> u8 {
 
 fn bytes(piece: &Piece) -> Vec<u8> {
     let (offset, length) = (piece.offset & 0x1fff, usize::from(piece.length % 2048));
-    let mut packet = if piece.datagram % 2 == 0 {
-        let mut header = vec![0x45, 0, 0, 0, 0, piece.datagram];
-        header[2..4].copy_from_slice(&(20 + length as u16).to_be_bytes());
-        header.extend((offset | u16::from(piece.more) << 13).to_be_bytes());
-        header.extend([64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
-        header
-    } else {
-        let mut header = vec![0x60, 0, 0, 0];
-        header.extend((8 + length as u16).to_be_bytes());
-        header.extend([44, 64]);
-        header.extend([[0x20; 16], [0x30; 16]].concat());
-        header.extend([17, 0]);
-        header.extend((offset << 3 | u16::from(piece.more)).to_be_bytes());
-        header.extend([0, 0, 0, piece.datagram]);
-        header
-    };
+    let proto = if piece.is_tunnel { in_ip(piece.datagram) } else { 17 };
+    let mut packet = header(piece.datagram, proto, offset, piece.more, length);
     let start = usize::from(offset) * 8;
     packet.extend(&CONTENTS[usize::from(piece.datagram)][start..start + length]);
     if piece.lies && length > 0 {
         *packet.last_mut().expect("a byte") ^= 1;
     }
+    if let Some(number) = piece.around {
+        // What it carries says by its version which protocol it is.
+        packet.splice(0..0, header(number, in_ip(piece.datagram), 0, true, packet.len()));
+    }
     packet
+}
+
+/// The protocol of a datagram's packets inside another one.
+fn in_ip(datagram: u8) -> u8 {
+    if datagram % 2 == 0 { 4 } else { 41 }
+}
+
+fn header(datagram: u8, proto: u8, offset: u16, more: bool, length: usize) -> Vec<u8> {
+    let (more, length) = (u16::from(more), length as u16);
+    if datagram % 2 == 0 {
+        let mut header = vec![0x45, 0, 0, 0, 0, datagram];
+        header[2..4].copy_from_slice(&(20 + length).to_be_bytes());
+        header.extend((offset | more << 13).to_be_bytes());
+        header.extend([64, proto, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+        header
+    } else {
+        let mut header = vec![0x60, 0, 0, 0];
+        header.extend((8 + length).to_be_bytes());
+        header.extend([44, 64]);
+        header.extend([[0x20; 16], [0x30; 16]].concat());
+        header.extend([proto, 0]);
+        header.extend((offset << 3 | more).to_be_bytes());
+        header.extend([0, 0, 0, datagram]);
+        header
+    }
 }
