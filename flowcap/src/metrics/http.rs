@@ -1,6 +1,10 @@
 //! As much of HTTP as a collector of metrics speaks: one request a connection, without a body.
 //!
 //! Whoever connects has few seconds of one of few threads, so that nobody takes descriptors or threads from a capture.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -130,7 +134,7 @@ fn read_head(stream: &mut TcpStream) -> io::Result<Option<Request>> {
         stream.set_read_timeout(Some(left))?;
         match stream.read(&mut part)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => head.extend_from_slice(&part[..length]),
+            length => head.extend(part.iter().take(length)),
         }
         if head.len() > LONGEST {
             return Ok(None);
