@@ -24,6 +24,15 @@ fn sections_interfaces_and_their_byte_orders() {
 }
 
 #[test]
+fn a_name_that_is_no_utf_8_is_no_longer_than_others() {
+    let mut file = Writer::ng();
+    file.interface(1, 0, &[(2, &[0xff; 255])]).enhanced(0, 1, 1, b"a");
+    let mut source = FileSource::from_reader("test", io::Cursor::new(file.bytes));
+    let Ok(Next::Frame(frame)) = source.next(Duration::ZERO) else { panic!("no frame") };
+    assert_eq!(&**frame.interface.unwrap(), "\u{fffd}".repeat(85));
+}
+
+#[test]
 fn an_interface_has_one_name_for_all_its_frames() {
     let mut file = Writer::ng();
     file.interface(1, 0, &[(2, b"eth0")]).enhanced(0, 1, 1, b"a").enhanced(0, 2, 1, b"b");
