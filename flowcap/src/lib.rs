@@ -33,11 +33,13 @@ mod watchers;
 #[path = "no_watchers.rs"]
 mod watchers;
 
+use std::error::Error as _;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use clap::error::{ContextKind, ErrorKind};
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use flowcore::Error;
 use flowcore::field::Printable;
@@ -56,6 +58,9 @@ pub fn main() -> ExitCode {
 }
 
 fn obey() -> ExitCode {
+    if let Err(error) = run::survive_large_files() {
+        return run::no_signals(&error);
+    }
     let given = match conf::read(std::env::args_os().collect()) {
         Ok(given) => given,
         Err(Wrong::Usage(error)) => refuse(error),
@@ -106,7 +111,39 @@ fn obey() -> ExitCode {
 fn refuse(mut error: clap::Error) -> ! {
     // clap's tip to put `--` in front of an unknown flag: there is nothing here that it could become.
     error.remove(ContextKind::Suggested);
-    error.exit()
+    match escaped(&mut error) {
+        Some(text) => {
+            _ = std::io::stderr().write_all(text.as_bytes());
+            std::process::exit(error.exit_code())
+        }
+        None => error.exit(),
+    }
+}
+
+/// Returns the text of an error in which something has to be escaped, since clap lets through what acts on a terminal;
+/// without colours, which could no longer be told from it.
+fn escaped(error: &mut clap::Error) -> Option<String> {
+    let printable = |text: &String| Printable(text).to_string();
+    let given: Vec<(ContextKind, ContextValue)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, ContextValue::String(printable(text)))),
+            ContextValue::Strings(texts) => {
+                Some((kind, ContextValue::Strings(texts.iter().map(printable).collect())))
+            }
+            _ => None,
+        })
+        .collect();
+    // What a value is refused for, which may quote it, and which clap does not let one change.
+    let why = error.source().map(ToString::to_string).unwrap_or_default();
+    let is_harmless = given.iter().all(|(kind, value)| error.get(*kind) == Some(value));
+    if is_harmless && printable(&why) == why {
+        return None;
+    }
+    given.into_iter().for_each(|(kind, value)| _ = error.insert(kind, value));
+    let styled = error.render().ansi().to_string();
+    let styled = if why.is_empty() { styled } else { styled.replace(&why, &printable(&why)) };
+    Some(StyledStr::from(styled).to_string())
 }
 
 fn misconfigured(fault: &Fault) -> ExitCode {

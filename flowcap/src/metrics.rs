@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
 
 use flowcore::Error;
+use flowcore::field::Printable;
 use flowcore::meter::{Aides, Watched};
 use flowcore::record::{ServerStats, SinkStats, StatsRecord};
 use prometheus_client::collector::Collector;
@@ -65,7 +66,7 @@ fn health(latest: &Option<(Instant, StatsRecord)>, aides: &Aides) -> (&'static s
     }
     match [aides.missing(), stats.interfaces_missing.clone()].concat().as_slice() {
         [] => (FINE, "well\n".to_owned()),
-        missing => (UNWELL, format!("missing: {}\n", missing.join(", "))),
+        missing => (UNWELL, format!("missing: {}\n", Printable(&missing.join(", ")))),
     }
 }
 
@@ -331,6 +332,9 @@ mod tests {
         aides.is_missing("the process that waits");
         assert_eq!(health(&stats(), &aides), (UNWELL, "missing: the process that waits\n".to_owned()));
         let mut gone = stats();
+        gone.as_mut().unwrap().1.interfaces_missing = vec!["v\x1b[2J\u{202e}".to_owned()];
+        let said = "missing: the process that waits, v\\u001b[2J\\u202e\n".to_owned();
+        assert_eq!(health(&gone, &aides), (UNWELL, said));
         gone.as_mut().unwrap().1.interfaces_missing = vec!["eth0".to_owned()];
         assert_eq!(health(&gone, &aides), (UNWELL, "missing: the process that waits, eth0\n".to_owned()));
         aides.is_back("the process that waits");

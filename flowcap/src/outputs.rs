@@ -1,12 +1,13 @@
 //! Where the records of the subcommands go.
 
 use flowcore::Error;
-use flowcore::meter::wall_clock;
+use flowcore::meter::{Stop, wall_clock};
 use flowcore::record::Record;
 use flowcore::sink::{self, Existing, FileOptions, HostRecords, Sink};
 
 use crate::apart;
 use crate::args::{Format, named_twice};
+use crate::run::stop_on_signals;
 
 /// Any number of destinations. One that fails is told of once, and left out from then on.
 pub(crate) struct Outputs(Vec<Box<dyn Sink>>);
@@ -30,16 +31,21 @@ impl Outputs {
     }
 
     /// Opens all of them; `records` tells what one is opened for. Files that exist are added to, unless by `force`.
+    ///
+    /// From then on signals request the `stop`. Until then, when a pipe may be waited for, the first one ends the program.
     pub(crate) fn open(
         destinations: &[String],
         format: Format,
         force: bool,
         records: impl Fn(&str) -> HostRecords,
+        stop: &Stop,
     ) -> Result<Self, Error> {
         let existing = if force { Existing::Overwrite } else { Existing::Append };
         let files = FileOptions { now: Some(wall_clock()), ..existing.into() };
         let open = |to: &String| sink::open_host(records(to), to, format.into(), &files);
-        destinations.iter().map(open).collect::<Result<_, _>>().map(Outputs)
+        let outputs = destinations.iter().map(open).collect::<Result<_, _>>()?;
+        stop_on_signals(stop.clone())?;
+        Ok(Outputs(outputs))
     }
 
     /// Writes a record wherever its type is taken.

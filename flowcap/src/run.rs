@@ -1,6 +1,7 @@
 //! From a plan to a running meter, and what is said about it afterwards.
 
 mod opening;
+mod signals;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::TcpListener;
@@ -21,6 +22,8 @@ use crate::plan::{Input, MeterPlan};
 use crate::progress::{Bar, counted, grouped};
 
 use opening::{Started, start};
+use signals::{Asked, stop_on};
+pub(crate) use signals::{no_signals, stop_on_signals, survive_large_files};
 
 /// The exit codes (of sysexits.h from 64 on).
 pub(crate) mod exit {
@@ -136,23 +139,22 @@ pub(crate) fn list_interfaces() -> ExitCode {
             return code(&error).into();
         }
     };
-    let mut out = io::stdout().lock();
-    for interface in interfaces {
-        let state = match (interface.up, interface.running) {
-            (true, true) => "up",
-            (true, false) => "no carrier",
-            (false, _) => "down",
-        };
-        let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
-        let about = interface.description.unwrap_or_default();
-        let line = format!("{:15} {state:10} {}  {about}", interface.name, addresses.join(" "));
-        match writeln!(out, "{}", line.trim_end()) {
-            Ok(()) => {}
-            Err(closed) if closed.kind() == ErrorKind::BrokenPipe => break,
-            Err(_) => return exit::OUTPUT.into(),
-        }
-    }
-    exit::DONE.into()
+    let lines: String = interfaces.iter().map(about).collect();
+    show(&lines).err().unwrap_or_else(|| exit::DONE.into())
+}
+
+/// Returns the line for an interface, whose name and description others may have chosen.
+#[cfg(feature = "live")]
+fn about(interface: &flowcore::capture::Interface) -> String {
+    let state = match (interface.up, interface.running) {
+        (true, true) => "up",
+        (true, false) => "no carrier",
+        (false, _) => "down",
+    };
+    let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
+    let about = interface.description.as_deref().unwrap_or_default();
+    let line = format!("{:15} {state:10} {}  {about}", interface.name, addresses.join(" "));
+    format!("{}\n", Printable(line.trim_end()))
 }
 
 /// Lists the interfaces that one can capture on: not in this build.
@@ -167,6 +169,19 @@ pub(crate) fn list_interfaces() -> ExitCode {
 pub(crate) fn say(line: &str) {
     let line = format!("{}\n", Printable(&shortened(line.trim_end(), LONGEST_SAID)));
     _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// Writes lines to standard output; that nobody reads them is no failure.
+///
+/// # Errors
+/// The exit code, where they cannot be written; that is said.
+pub(crate) fn show(lines: &str) -> Result<(), ExitCode> {
+    match io::stdout().write_all(lines.as_bytes()) {
+        Err(source) if source.kind() != ErrorKind::BrokenPipe => {
+            Err(fail(&Error::Output { name: "standard output".to_owned(), source }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The most characters of a line on standard error.
@@ -207,49 +222,14 @@ fn writes_to_stdout(plan: &MeterPlan) -> bool {
     plan.outputs.iter().map(|output| output.destination.as_str()).chain(stats).any(|to| to == "-")
 }
 
-/// Asks the meter to stop at the first SIGINT or SIGTERM; the second ends the process at once.
-pub(crate) fn stop_on_signals(stop: Stop) -> io::Result<()> {
-    let asked = Asked { stops: [stop, Stop::new()], reopen: Reopen::new(), watched: Watched::new() };
-    stop_on(Signals::new([SIGINT, SIGTERM])?, asked)
-}
-
-/// What signals ask a meter for.
-struct Asked {
-    /// The meter's, and one that nobody else requests.
-    stops: [Stop; 2],
-    reopen: Reopen,
-    watched: Watched,
-}
-
-/// The same; a SIGHUP, where it is among the signals, has the meter open its files again, a SIGUSR1 write its counters.
-fn stop_on(mut signals: Signals, ask: Asked) -> io::Result<()> {
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut is_asked = false;
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => ask.reopen.request(),
-                SIGUSR1 => ask.watched.request_record(),
-                _ if is_asked => std::process::exit(128 + signal),
-                _ => {
-                    is_asked = true;
-                    ask.stops.iter().for_each(Stop::request);
-                }
-            }
-        }
-    })?;
-    Ok(())
-}
-
-fn no_signals(error: &io::Error) -> ExitCode {
-    say(&format!("flowcap: signals: {error}"));
-    exit::INTERNAL.into()
-}
-
 /// Says how a run went and returns its exit code.
 fn report(summary: &Summary, quiet: bool) -> u8 {
     let failure = summary.failure.as_ref().filter(|failure| !is_closed_stdout(failure));
     for error in summary.damage.iter().chain(failure) {
         say(&describe(error));
+    }
+    if failure.is_none() {
+        warn_of_readers_gone(summary);
     }
     for identity in &summary.false_identities {
         say(&format!("flowcap: the counters contradict each other: {identity}"));
@@ -263,6 +243,15 @@ fn report(summary: &Summary, quiet: bool) -> u8 {
         None if !summary.false_identities.is_empty() => exit::INTERNAL,
         None if !summary.damage.is_empty() => exit::DAMAGED,
         None => exit::DONE,
+    }
+}
+
+/// Says which outputs lost records although nothing failed: those whose reader went away while others went on. That of
+/// standard output may, as `head` does.
+fn warn_of_readers_gone(summary: &Summary) {
+    for sink in summary.stats.sinks.iter().filter(|sink| sink.failed > 0 && sink.to != "-") {
+        let lost = counted(sink.failed, "record");
+        say(&format!("flowcap: warning: {}: its reader went away; not written: {lost}", sink.to));
     }
 }
 
@@ -325,6 +314,20 @@ mod tests {
     use flowcore::record::StatsRecord;
 
     use super::*;
+
+    #[cfg(feature = "live")]
+    #[test]
+    fn names_of_interfaces_are_text() {
+        let interface = flowcore::capture::Interface {
+            name: "v\x1b[2J\u{202e}".to_owned(),
+            description: Some("a\nb".to_owned()),
+            addresses: vec![[192, 0, 2, 1].into()],
+            up: true,
+            running: true,
+            loopback: false,
+        };
+        assert_eq!(about(&interface), "v\\u001b[2J\\u202e          up         192.0.2.1  a\\nb\n");
+    }
 
     fn summary() -> Summary {
         Summary {

@@ -97,6 +97,31 @@ fn names_of_files_cannot_forge_messages() {
     }
 }
 
+/// What clap quotes, or an answer to it does.
+#[test]
+fn what_is_typed_wrongly_is_shown_as_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let evil = "a\x1b]0;PWN\x07\u{9b}31m\u{202e}";
+    let flag = format!("--{evil}");
+    for (line, level) in [
+        (vec!["-r", "x", "--fields", evil], None),
+        (vec!["-r", "x", "--idle-timeout", evil], None),
+        (vec!["-r", "x", "-T", evil], None),
+        (vec!["-r", "x", "--metrics", evil], None),
+        (vec!["-r", "x", &flag], None),
+        (vec!["sockets", evil], None),
+        (vec!["sockets", "--allow", evil], None),
+        (vec!["-r", "x"], Some(evil)),
+    ] {
+        let ran = flowcap_with(folder.path(), &line, level);
+        assert_eq!(ran.status.code(), Some(2), "{line:?}");
+        let said = String::from_utf8(ran.stderr).unwrap();
+        is_harmless(&said);
+        assert!(said.contains("a\\u001b]0;PWN\\u0007") && said.contains("--help"), "{line:?}: {said}");
+        assert!(!said.contains("\\u001b["), "clap's own colours are no text: {said}");
+    }
+}
+
 /// What is wrong with a file is said briefly, whatever its lines are like, and its end is not waited for.
 #[test]
 fn recordings_have_bounds() {
@@ -167,8 +192,13 @@ fn a_password_in_an_address_is_refused_and_not_repeated() {
 }
 
 fn flowcap(folder: &Path, arguments: &[&str]) -> Output {
+    flowcap_with(folder, arguments, None)
+}
+
+fn flowcap_with(folder: &Path, arguments: &[&str], level: Option<&str>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flowcap"));
     command.args(arguments).current_dir(folder).env("NO_COLOR", "1").env_remove("FLOWCAP_CONFIG");
+    level.iter().for_each(|level| _ = command.env("FLOWCAP_LOG", level));
     command.output().expect("flowcap runs")
 }
 

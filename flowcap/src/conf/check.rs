@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use super::outputs::is_server;
 use super::settings::{Setting, table};
 use crate::plan::{Input, MeterPlan, Output, Owners};
-use crate::run::exit;
+use crate::run::{exit, show};
 use crate::sandbox::{self, Mode, User};
 use crate::shippers;
 
@@ -41,10 +41,7 @@ pub(crate) fn check(
         };
         _ = writeln!(text, "{state:6}  {}{}", Printable(&trial.what), Printable(&about));
     }
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => exit::OUTPUT.into(),
-        _ => code.into(),
-    }
+    show(&text).err().unwrap_or_else(|| code.into())
 }
 
 /// Something that was tried.

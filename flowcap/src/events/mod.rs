@@ -18,7 +18,7 @@ use flowcore::sink::HostRecords;
 use crate::args::{Format, Limit, limit, positive};
 #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
 use crate::outputs::Outputs;
-use crate::run::{self, exit};
+use crate::run::{exit, fail};
 
 /// Shows TCP connections as they are opened, accepted, closed and refused, with the process at this machine's end.
 ///
@@ -84,20 +84,16 @@ pub(crate) enum Source {
 
 /// Runs the subcommand, and returns the exit code.
 pub(crate) fn events(args: EventsArgs) -> ExitCode {
-    let stop = Stop::new();
-    let ran = run::stop_on_signals(stop.clone())
-        .map_err(|error| Error::Internal(format!("signals: {error}")))
-        .and_then(|()| show(&args, &stop));
-    match ran {
+    match show(&args, &Stop::new()) {
         Ok(()) => exit::DONE.into(),
-        Err(error) => run::fail(&error),
+        Err(error) => fail(&error),
     }
 }
 
 #[cfg(all(target_os = "linux", feature = "host", feature = "live"))]
 fn show(args: &EventsArgs, stop: &Stop) -> Result<(), Error> {
     Outputs::check([], &args.output)?;
-    let open = || Outputs::open(&args.output, args.format, args.force, |_| HostRecords::Events);
+    let open = || Outputs::open(&args.output, args.format, args.force, |_| HostRecords::Events, stop);
     feed::Feed::open(args, open, || Ok(()))?.run(args, stop)
 }
 

@@ -17,22 +17,25 @@ use flowcore::watch::{Alarm, Baseline, SocketFilter, last_snapshot};
 pub(crate) use args::SocketsArgs;
 
 use crate::outputs::Outputs;
-use crate::run::{self, exit, say};
+use crate::run::{exit, fail, say};
 
 /// Runs the subcommand, and returns the exit code.
 pub(crate) fn sockets(args: SocketsArgs) -> ExitCode {
-    let stop = Stop::new();
-    let ran = run::stop_on_signals(stop.clone())
-        .map_err(|error| Error::Internal(format!("signals: {error}")))
-        .and_then(|()| Watch::open(&args))
-        .and_then(|watch| match &args.read {
-            Some(file) => watch.file(file),
-            None => watch.machine(&args, &stop, || Ok(())),
-        });
-    match ran {
+    match run(&args) {
         Ok(0) => exit::DONE.into(),
         Ok(_) => exit::DIFFERENT.into(),
-        Err(error) => run::fail(&error),
+        Err(error) => fail(&error),
+    }
+}
+
+/// Returns the number of alerts.
+fn run(args: &SocketsArgs) -> Result<usize, Error> {
+    Outputs::check(args.read.iter().chain(&args.baseline).map(String::as_str), &args.output)?;
+    let (stop, recorded) = (Stop::new(), args.read.as_deref().map(sink::read_sockets).transpose()?);
+    let watch = Watch::open(args, &stop)?;
+    match recorded {
+        Some(records) => watch.records(&records),
+        None => watch.machine(args, &stop, || Ok(())),
     }
 }
 
@@ -60,10 +63,8 @@ struct Watch {
 
 impl Watch {
     /// Opens what the arguments name.
-    fn open(args: &SocketsArgs) -> Result<Self, Error> {
-        let read = args.read.iter().chain(&args.baseline).map(String::as_str);
-        Outputs::check(read, &args.output)?;
-        let open = || Outputs::open(&args.output, args.format, args.force, HostRecords::named);
+    fn open(args: &SocketsArgs, stop: &Stop) -> Result<Self, Error> {
+        let open = || Outputs::open(&args.output, args.format, args.force, HostRecords::named, stop);
         let is_table = args.format == crate::args::Format::Table;
         let alerts_are_shown = is_table && args.output.iter().any(|to| to == "-");
         Ok(Watch { alerts_are_shown, ..Watch::new(args, open)? })
@@ -92,15 +93,14 @@ impl Watch {
     }
 
     /// Shows the sockets of a file, or what is new in it and gone; returns the number of alerts.
-    fn file(mut self, file: &str) -> Result<usize, Error> {
-        let records = sink::read_sockets(file)?;
+    fn records(mut self, records: &[SocketRecord]) -> Result<usize, Error> {
         match self.alarm {
             Some(_) => {
                 let at = records.iter().map(|record| record.timestamp).max().unwrap_or_default();
-                self.check(&records, at)?;
+                self.check(records, at)?;
             }
             None => {
-                let shown = last_snapshot(&records).into_iter();
+                let shown = last_snapshot(records).into_iter();
                 for record in shown.filter(|record| self.filter.passes(&record.socket)) {
                     self.outputs.write(Record::Socket(record))?;
                 }

@@ -1,5 +1,7 @@
 //! The command as a black box: exit codes, streams, files.
 
+mod manners;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::path::PathBuf;
