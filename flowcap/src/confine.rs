@@ -9,7 +9,7 @@ use flowcore::sink::{self, FileOptions};
 use crate::conf::is_server;
 use crate::plan::{Input, MeterPlan, Owners};
 use crate::run::say;
-use crate::sandbox::{self, Folder, Mode, Profile, Refusal, Role, User, enter};
+use crate::sandbox::{self, Folder, Mode, Profile, Refusal, Role, User, check_folders, enter};
 use crate::shippers;
 
 /// The sandbox that a plan asks for.
@@ -59,6 +59,16 @@ impl Confinement {
             mode: plan.running.sandbox.unwrap_or_else(Mode::default_here),
             quiet: plan.quiet,
         })
+    }
+
+    /// Asks whether the user to become may do all that is done in folders, before anything is made there that this user
+    /// could not take away.
+    ///
+    /// # Errors
+    /// [`Error::Permission`] where that is refused.
+    pub(crate) fn check_folders(&self) -> Result<(), Error> {
+        check_folders(&self.profile, self.mode)
+            .map_err(|Refusal { what, hint }| Error::Permission { what, hint })
     }
 
     /// Confines a process that is for one thing only, and says nothing.

@@ -57,6 +57,7 @@ pub(crate) fn meter(plan: MeterPlan, misuse: u8) -> ExitCode {
     let live = plan.files.live;
     log::set_level(plan.running.log_level);
     let started = plan.check_files().and_then(|()| Confinement::of(&plan)).and_then(|inside| {
+        inside.check_folders()?;
         let service = Service::open(&plan)?;
         Ok((service, start(plan, &inside, reopen.clone(), watched.clone(), aides.clone())?, inside))
     });

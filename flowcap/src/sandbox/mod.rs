@@ -136,6 +136,18 @@ impl Folder {
     pub(crate) fn of_spool(path: PathBuf, lives: bool) -> Self {
         Folder { is_shared: true, ..Folder::new(path, lives, true) }
     }
+
+    /// Sees to it that files may be made there later.
+    #[cfg(target_os = "linux")]
+    fn must_be_held(&self) -> Result<(), Refusal> {
+        if may_be_held(&self.path) {
+            return Ok(());
+        }
+        Err(Refusal {
+            what: format!("{}: files are not renamed there in a sandbox", self.path.display()),
+            hint: "name a folder for outputs, or --sandbox off".to_owned(),
+        })
+    }
 }
 
 /// Tells whether root, without the right to write everywhere, could not make files in a folder.
@@ -243,6 +255,29 @@ pub(crate) fn give_up(_: &Profile, _: Mode) -> Result<State, Refusal> {
     Ok(State::default())
 }
 
+/// Asks, before anything is made, whether the user to become could use the folders that are there.
+///
+/// # Errors
+/// [`Refusal`], as [`enter`] has it later.
+#[cfg(target_os = "linux")]
+pub(crate) fn check_folders(profile: &Profile, mode: Mode) -> Result<(), Refusal> {
+    if mode == Mode::Off {
+        return Ok(());
+    }
+    let user = profile.user.as_ref();
+    // What is missing is made, or told of by who opens it; the folder of a spool is handed over first.
+    let wanted = |folder: &&Folder| folder.must_be_writable && !folder.is_shared && folder.path.exists();
+    let folders: Vec<&Folder> = profile.folders.iter().filter(wanted).collect();
+    folders.iter().try_for_each(|folder| folder.must_be_held())?;
+    as_user(user, || folders.iter().try_for_each(|folder| privileges::must_be_writable(&folder.path, user)))?
+}
+
+/// Asks nothing: this system has no sandbox.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn check_folders(_: &Profile, _: Mode) -> Result<(), Refusal> {
+    Ok(())
+}
+
 /// Enters the sandbox; the calling thread must be the only one.
 ///
 /// # Errors
@@ -260,12 +295,7 @@ pub(crate) fn enter(profile: &Profile, mode: Mode) -> Result<State, Refusal> {
         return Ok(state);
     }
     for folder in profile.folders.iter().filter(|folder| folder.must_be_writable) {
-        if !may_be_held(&folder.path) {
-            return Err(Refusal {
-                what: format!("{}: files are not renamed there in a sandbox", folder.path.display()),
-                hint: "name a folder for outputs, or --sandbox off".to_owned(),
-            });
-        }
+        folder.must_be_held()?;
         privileges::must_be_writable(&folder.path, profile.user.as_ref())?;
     }
     if profile.role != Role::Lookups {

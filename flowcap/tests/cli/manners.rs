@@ -60,6 +60,56 @@ fn the_first_signal_ends_who_waits_for_a_pipe() {
     }
 }
 
+/// What a start has made before it is refused would hinder the next one.
+#[test]
+fn a_refused_start_leaves_nothing_behind() {
+    let place = Place::new();
+    for output in ["a.jsonl", "a.csv", "a.jsonl.zst", "a-%s.csv.gz"] {
+        let ran = place.run(&format!("-r three.pcap -o {output} -o no/such/b.jsonl"));
+        assert_eq!(ran.code, Some(74), "{}", ran.err);
+        assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1, "{output}");
+    }
+    fs::write(place.path("a.jsonl"), "").unwrap();
+    assert_eq!(place.run("-r three.pcap --force -o a.jsonl -o no/such/b.jsonl").code, Some(74));
+    assert!(place.path("a.jsonl").exists(), "it was there before");
+}
+
+/// A folder that the user to become may not even see: nothing could be taken away there any more.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_is_closed_to_the_user_is_seen_before_anything_is_made() {
+    let place = Place::new();
+    fs::create_dir(place.path("closed")).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let ran = place.run("-r three.pcap -o closed/a.jsonl.zst -Z nobody");
+    assert_eq!(ran.code, Some(77), "{}", ran.err);
+    assert!(ran.err.contains("closed: nobody cannot create files there"), "{}", ran.err);
+    assert_eq!(fs::read_dir(place.path("closed")).unwrap().count(), 0);
+}
+
+#[test]
+fn it_says_what_has_the_name_of_an_output() {
+    let place = Place::new();
+    fs::create_dir(place.path("dir.jsonl")).unwrap();
+    fs::write(place.path("there.jsonl"), "").unwrap();
+    fs::write(place.path("cut.jsonl.zst.part"), "").unwrap();
+    std::os::unix::fs::symlink("there.jsonl", place.path("link.jsonl")).unwrap();
+    std::os::unix::fs::symlink("none", place.path("link.jsonl.zst")).unwrap();
+    for (output, what) in [
+        ("there.jsonl", "there.jsonl: exists already; --force overwrites it"),
+        ("dir.jsonl", "dir.jsonl: is a folder"),
+        ("link.jsonl", "link.jsonl: is a symbolic link, which is not followed"),
+        ("link.jsonl.zst", "link.jsonl.zst: is a symbolic link, which is not followed"),
+        ("cut.jsonl.zst", "cut.jsonl.zst.part exists already; --force overwrites it"),
+    ] {
+        let ran = place.run(&format!("-r three.pcap -o {output}"));
+        assert_eq!(ran.code, Some(74), "{}", ran.err);
+        assert!(ran.err.trim_end().ends_with(what), "{output}: {}", ran.err);
+    }
+}
+
 #[cfg(all(target_os = "linux", feature = "live"))]
 #[test]
 fn lists_that_cannot_be_written_are_74_and_say_so() {

@@ -48,6 +48,8 @@ struct Current {
     bytes: u64,
     /// There is more in it than a header.
     has_records: bool,
+    /// It was not there before.
+    is_made: bool,
 }
 
 /// What a file is called.
@@ -369,6 +371,17 @@ impl Files {
         let current = self.current.as_ref().map(|current| current.path.clone());
         let now = self.now;
         self.tidy.as_mut().map_or(Ok(()), |tidy| tidy.request(Job { now, current, closed }))
+    }
+}
+
+/// Where a start is refused nothing comes to its end: what it has made and not filled would hinder the next one.
+impl Drop for Files {
+    fn drop(&mut self) {
+        let Some(current) = self.current.take().filter(|current| current.is_made) else { return };
+        let is_empty = current.file.metadata().is_ok_and(|about| about.len() == 0);
+        if is_empty && is_at(&current.file, &current.path) {
+            _ = fs::remove_file(&current.path);
+        }
     }
 }
 

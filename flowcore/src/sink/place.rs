@@ -37,7 +37,8 @@ pub(super) type Owner = Option<(u32, u32)>;
 /// their owner.
 ///
 /// # Errors
-/// What the system says; [`ErrorKind::AlreadyExists`] for a file that must not be there.
+/// What the system says; [`ErrorKind::AlreadyExists`] for a file that must not be there, and
+/// [`ErrorKind::InvalidData`] where something else has its name.
 pub(super) fn open_beneath(base: &Path, path: &Path, opening: Opening, owner: Owner) -> io::Result<File> {
     let mut folder = rustix::fs::open(base, FOLDER, Mode::empty())?;
     let mut names: Vec<&std::ffi::OsStr> = path.iter().collect();
@@ -70,10 +71,8 @@ pub(super) fn open_beneath(base: &Path, path: &Path, opening: Opening, owner: Ow
     };
     match opened {
         Ok(file) => Ok(File::from(file)),
-        Err(Errno::LOOP) => {
-            Err(io::Error::new(ErrorKind::InvalidInput, "is a symbolic link, which is not followed"))
-        }
-        Err(Errno::EXIST) => Err(taken()),
+        Err(Errno::LOOP) => Err(io::Error::new(ErrorKind::InvalidInput, LINK)),
+        Err(Errno::EXIST) => Err(taken(&base.join(path))),
         Err(refused) => Err(refused.into()),
     }
 }
@@ -275,9 +274,17 @@ pub(super) fn whole_lines(lines: &[u8], written: usize) -> usize {
     sent.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)
 }
 
-pub(super) fn taken() -> io::Error {
-    io::Error::new(ErrorKind::AlreadyExists, "exists already")
+/// Says what has a name that has to be free: only a plain file could be overwritten.
+pub(super) fn taken(path: &Path) -> io::Error {
+    let (kind, what) = match path.symlink_metadata() {
+        Ok(there) if there.is_symlink() => (ErrorKind::InvalidData, LINK),
+        Ok(there) if there.is_dir() => (ErrorKind::InvalidData, "is a folder"),
+        _ => (ErrorKind::AlreadyExists, "exists already"),
+    };
+    io::Error::new(kind, what)
 }
+
+const LINK: &str = "is a symbolic link, which is not followed";
 
 /// How far back the end of the last whole line is looked for.
 const LONGEST_LINE: u64 = 1024 * 1024;

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::packer::{Compression, pack_all, unpack, whole_frames};
-use super::place::{Found, Opening, is_at, list, open_beneath, sync, taken};
+use super::place::{Found, Opening, is_at, list, open_beneath, sync};
 use super::template::{Form, PART, Template};
 use super::{Compress, Existing, FileOptions};
 use crate::time::Timestamp;
@@ -221,7 +221,7 @@ impl Rules {
         file.sync_all()?;
         let (mut free, mut number) = (whole.clone(), found.made.number);
         while free.exists() || (free != whole && with(&free, PART).exists()) {
-            number = number.checked_add(1).ok_or_else(taken)?;
+            number = number.checked_add(1).ok_or(ErrorKind::AlreadyExists)?;
             free = self.template.numbered(&whole, found.made.number, number);
         }
         fs::rename(&found.path, free)

@@ -118,7 +118,7 @@ impl Files {
         let mut path = self.path_of(named);
         if is_packed {
             if self.options.existing != Existing::Overwrite && path.symlink_metadata().is_ok() {
-                return Err(taken());
+                return Err(taken(&path));
             }
             path = with(&path, PART);
         }
@@ -128,7 +128,15 @@ impl Files {
         };
         let beneath = path.strip_prefix(self.template.base()).unwrap_or(Path::new(""));
         let opening_alone = self.tidy.as_ref().map(Tidy::hold);
-        let mut file = open_beneath(self.template.base(), beneath, opening, self.options.owner)?;
+        let is_made = path.symlink_metadata().is_err();
+        let opened = open_beneath(self.template.base(), beneath, opening, self.options.owner);
+        let mut file = opened.map_err(|error| match error.kind() {
+            // It is not the name that was asked for.
+            ErrorKind::AlreadyExists | ErrorKind::InvalidData if is_packed => {
+                io::Error::new(error.kind(), format!("{} {error}", path.display()))
+            }
+            _ => error,
+        })?;
         if self.tidy.is_some() && !(is_lockable(&file) && is_at(&file, &path)) {
             return Err(io::Error::new(ErrorKind::ResourceBusy, "is in use by another process"));
         }
@@ -140,7 +148,7 @@ impl Files {
         }
         let bytes = file.seek(SeekFrom::End(0))?;
         let (file, named, has_records) = (Arc::new(file), named.clone(), bytes > 0);
-        Ok(Current { file, path, named, bytes, has_records })
+        Ok(Current { file, path, named, bytes, has_records, is_made })
     }
 }
 

@@ -29,6 +29,12 @@ fn folders_are_made_and_modes_are_narrow() {
     assert_eq!(mode("2026") & !0o750, 0);
     let again = open_beneath(folder.path(), path, Opening::New, None);
     assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    std::os::unix::fs::symlink("a.jsonl", folder.path().join("2026/02/b.jsonl")).unwrap();
+    for (path, what) in [("2026", "is a folder"), ("2026/02/b.jsonl", "is a symbolic link")] {
+        let refused = open_beneath(folder.path(), Path::new(path), Opening::New, None).unwrap_err();
+        assert!(refused.to_string().starts_with(what), "{path}: {refused}");
+        assert_eq!(refused.kind(), ErrorKind::InvalidData, "nothing that --force could overwrite");
+    }
     open_beneath(folder.path(), path, Opening::Append, None).unwrap().write_all(b"2\n").unwrap();
     assert_eq!(fs::read_to_string(folder.path().join(path)).unwrap(), "1\n2\n");
     // It may be somebody else's: who opens it empties it later.
