@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -204,7 +205,7 @@ pub(crate) struct Args {
     pub(crate) metrics: Option<SocketAddr>,
 
     /// Say on standard error what is at least this important [default: warn].
-    #[arg(long, value_enum, value_name = "LEVEL", env = "FLOWCAP_LOG", help_heading = "Running")]
+    #[arg(long, value_enum, value_name = "LEVEL", env = log::variable(), help_heading = "Running")]
     pub(crate) log_level: Option<log::Level>,
 
     /// Show no progress and no summary.
@@ -351,7 +352,10 @@ fn shards(text: &str) -> Result<usize, String> {
 }
 
 fn number(text: &str) -> Result<i64, String> {
-    text.parse().map_err(|_| "a whole number is needed".to_owned())
+    text.parse().map_err(|error: ParseIntError| match error.kind() {
+        IntErrorKind::PosOverflow => "this number is too large".to_owned(),
+        _ => "a whole number is needed".to_owned(),
+    })
 }
 
 /// Reads the size of the kernel's buffer, which libpcap takes as a C int.

@@ -43,6 +43,12 @@ impl Level {
     }
 }
 
+/// Returns the variable that names a level where no flag does; one that is empty is as good as not set.
+pub(crate) fn variable() -> Option<&'static str> {
+    let name = "FLOWCAP_LOG";
+    Some(name).filter(|name| std::env::var_os(name).is_none_or(|level| !level.is_empty()))
+}
+
 /// Sets which lines are written: those of this level and the more important ones.
 pub(crate) fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);

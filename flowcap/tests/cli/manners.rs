@@ -122,6 +122,24 @@ fn lists_that_cannot_be_written_are_74_and_say_so() {
     }
 }
 
+#[test]
+fn numbers_that_are_too_large_are_called_so() {
+    let place = Place::new();
+    for arguments in ["--max-flows 18446744073709551615", "--shards 99999999999999999999999"] {
+        let ran = place.run(&format!("-r three.pcap {arguments}"));
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.err.contains("this number is too large"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let place = Place::new();
+    let level =
+        |level| Ran::from(place.command("-q -r three.pcap").env("FLOWCAP_LOG", level).output().unwrap());
+    assert_eq!((level("").code, level("loud").code), (Some(0), Some(2)));
+}
+
 /// The other outputs are whole, and somebody has to hear of this one.
 #[cfg(unix)]
 #[test]

@@ -238,8 +238,16 @@ impl Zstd {
         self.wanted = *wanted.as_ref().unwrap_or(&0);
         self.is_full = self.wanted > 0 && written == out.len();
         let is_cut = input.is_empty() && written == 0 && self.wanted > 0;
-        let failure = wanted.err().or_else(|| is_cut.then(|| damage(CUT)));
+        let failure = wanted.err().map(told).or_else(|| is_cut.then(|| damage(CUT)));
         Step { written, failure, ..step }
+    }
+}
+
+/// Says what zstd's words leave open: a frame that is sound may want too much.
+fn told(error: io::Error) -> io::Error {
+    match error.to_string().contains("too much memory") {
+        true => io::Error::new(io::ErrorKind::OutOfMemory, TOO_LARGE),
+        false => error,
     }
 }
 
@@ -248,6 +256,9 @@ fn damage(what: &'static str) -> io::Error {
 }
 
 const CUT: &str = "cut short";
+/// zstd's own limit, which it has where none is set.
+const TOO_LARGE: &str =
+    "it may be sound, but is refused: it takes more than 128 MiB of memory (zstd --long=28 and above)";
 /// The length of a block's header (RFC 8878, 3.1.1.2).
 const BLOCK_HEADER: usize = 3;
 /// How much may be read that unpacks to nothing, as empty members or frames to be skipped do, before the caller is asked.
@@ -260,6 +271,14 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    #[test]
+    fn a_frame_that_wants_too_much_memory_is_not_called_damaged() {
+        // A window of 2 GiB, as `zstd --long=31` makes it.
+        let mut frame: &[u8] = b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00";
+        let refused = Unpack::zstd().unwrap().read(&mut frame, &mut [0; 10]).unwrap_err();
+        assert_eq!(refused.to_string(), TOO_LARGE);
+    }
 
     #[test]
     fn a_frame_to_be_skipped_is_not_held() {
