@@ -1,5 +1,6 @@
 //! From a plan to a running meter, and what is said about it afterwards.
 
+mod interfaces;
 mod opening;
 mod signals;
 
@@ -21,6 +22,7 @@ use crate::metrics::{self, Metrics};
 use crate::plan::{Input, MeterPlan};
 use crate::progress::{Bar, counted, grouped};
 
+pub(crate) use interfaces::list_interfaces;
 use opening::{Started, start};
 use signals::{Asked, stop_on};
 pub(crate) use signals::{no_signals, stop_on_signals, survive_large_files};
@@ -128,41 +130,6 @@ pub(crate) fn fail(error: &Error) -> ExitCode {
 #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host")))]
 pub(crate) fn unreadable(what: &str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Input { name: what.to_owned(), source }
-}
-
-/// Lists the interfaces that one can capture on.
-#[cfg(feature = "live")]
-pub(crate) fn list_interfaces() -> ExitCode {
-    let interfaces = match flowcore::capture::interfaces() {
-        Ok(interfaces) => interfaces,
-        Err(error) => {
-            say(&describe(&error));
-            return code(&error).into();
-        }
-    };
-    let lines: String = interfaces.iter().map(about).collect();
-    show(&lines).err().unwrap_or_else(|| exit::DONE.into())
-}
-
-/// Returns the line for an interface, whose name and description others may have chosen.
-#[cfg(feature = "live")]
-fn about(interface: &flowcore::capture::Interface) -> String {
-    let state = match (interface.up, interface.running) {
-        (true, true) => "up",
-        (true, false) => "no carrier",
-        (false, _) => "down",
-    };
-    let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
-    let about = interface.description.as_deref().unwrap_or_default();
-    let line = format!("{:15} {state:10} {}  {about}", interface.name, addresses.join(" "));
-    format!("{}\n", Printable(line.trim_end()))
-}
-
-/// Lists the interfaces that one can capture on: not in this build.
-#[cfg(not(feature = "live"))]
-pub(crate) fn list_interfaces() -> ExitCode {
-    say(&describe(&opening::no_live()));
-    exit::USAGE.into()
 }
 
 /// Writes a line to standard error, in one piece; that it is closed stops nothing. What names of files and the like
@@ -315,20 +282,6 @@ mod tests {
     use flowcore::record::StatsRecord;
 
     use super::*;
-
-    #[cfg(feature = "live")]
-    #[test]
-    fn names_of_interfaces_are_text() {
-        let interface = flowcore::capture::Interface {
-            name: "v\x1b[2J\u{202e}".to_owned(),
-            description: Some("a\nb".to_owned()),
-            addresses: vec![[192, 0, 2, 1].into()],
-            up: true,
-            running: true,
-            loopback: false,
-        };
-        assert_eq!(about(&interface), "v\\u001b[2J\\u202e          up         192.0.2.1  a\\nb\n");
-    }
 
     fn summary() -> Summary {
         Summary {
