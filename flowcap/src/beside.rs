@@ -75,10 +75,13 @@ pub(crate) fn serve(
     confinement: Result<Confinement, Error>,
     work: impl FnOnce(Confinement, &mut bool) -> Result<(), Error>,
 ) -> ExitCode {
-    let mut has_started = attempt != Some(1);
+    let mut has_started = attempt.is_some_and(|attempt| attempt > 1);
     let done = confinement.and_then(|inside| match attempt {
         Some(_) => work(inside, &mut has_started),
-        None => keep(who, &inside),
+        None => inside.give_up().and_then(|()| {
+            has_started = true;
+            keep(who)
+        }),
     });
     match done {
         Err(error) if !error.is_closed_pipe() && (has_started || !is_told(&error)) => {

@@ -123,8 +123,7 @@ impl Confinement {
     /// When that user cannot be had.
     #[cfg(feature = "ship")]
     pub(crate) fn as_user<T>(&self, work: impl FnOnce() -> T) -> Result<T, Error> {
-        let done = sandbox::as_user(self.profile.user.as_ref(), work);
-        done.map_err(|refusal| Error::Option(refusal.to_string()))
+        sandbox::as_user(self.profile.user.as_ref(), work).map_err(no_permission)
     }
 
     /// Makes a folder, or takes one that is root's, for the user to become.
@@ -142,8 +141,8 @@ impl Confinement {
     /// # Errors
     /// When the user cannot be changed, or capabilities stay.
     #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
-    pub(crate) fn give_up(&self) -> Result<(), Refusal> {
-        sandbox::give_up(&self.profile, self.mode).map(|_| ())
+    pub(crate) fn give_up(&self) -> Result<(), Error> {
+        sandbox::give_up(&self.profile, self.mode).map(|_| ()).map_err(no_permission)
     }
 
     /// Enters, in a process beside the main one, to which a refusal is one error among others.
@@ -152,7 +151,7 @@ impl Confinement {
     /// As [`enter`](Self::enter).
     #[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
     pub(crate) fn enter_told(&self) -> Result<(), Error> {
-        self.enter().map_err(|refusal| Error::Option(refusal.to_string()))
+        self.enter().map_err(no_permission)
     }
 
     /// Enters, and says what holds.
@@ -166,6 +165,12 @@ impl Confinement {
         }
         Ok(())
     }
+}
+
+/// Makes an error of a refusal, for the exit code that the main process ends with.
+#[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
+fn no_permission(Refusal { what, hint }: Refusal) -> Error {
+    Error::Permission { what, hint }
 }
 
 fn find(name: &str) -> Result<User, Error> {

@@ -11,14 +11,12 @@ use flowcore::Error;
 use flowcore::record::Message;
 
 use super::{Order, leave_signals, to_parent};
-use crate::confine::Confinement;
 use crate::log;
 
 /// Starts this program again with `--attempt`, to do the work itself, and again whenever that process dies, until it
 /// ends as it should or the main process wants no more; `who` is that process in messages.
-pub(crate) fn keep(who: &str, confinement: &Confinement) -> Result<(), Error> {
+pub(crate) fn keep(who: &str) -> Result<(), Error> {
     leave_signals()?;
-    confinement.give_up().map_err(|refusal| Error::Option(refusal.to_string()))?;
     let (mut attempt, mut wait) = (1u64, FIRST_WAIT);
     loop {
         // What waits is worth one more try at the end.

@@ -110,7 +110,9 @@ pub(super) fn keep_only(role: Role, writes_everywhere: bool) -> Result<Vec<Strin
     let before = capabilities(None).map_err(check)?;
     let more = if writes_everywhere { CapabilitySet::DAC_OVERRIDE } else { CapabilitySet::empty() };
     let keep = before.permitted & (needed(role) | more);
-    if before.effective.contains(CapabilitySet::SETPCAP) {
+    if before.permitted.contains(CapabilitySet::SETPCAP) {
+        // A change of user leaves what is permitted without effect.
+        set_capabilities(None, CapabilitySets { effective: before.permitted, ..before }).map_err(check)?;
         // What is in the bounding set could come back by running a program; that is forbidden anyway.
         for number in (0..u64::BITS).filter(|&number| keep.bits() & 1 << number == 0) {
             let capability = CapabilitySet::from_bits_retain(1 << number);

@@ -10,7 +10,12 @@ mod cable;
 mod escapes;
 #[cfg(feature = "live")]
 mod live;
+#[allow(dead_code)]
+#[path = "../ship/processes.rs"]
+mod processes;
 mod replay;
+#[cfg(feature = "live")]
+mod roles;
 #[allow(dead_code)]
 #[path = "../../src/sandbox/mod.rs"]
 mod sandbox;

@@ -25,7 +25,7 @@ pub fn sender(flowcap: u32) -> Option<u32> {
 }
 
 /// Says what a process beside the first one does.
-fn does(process: u32) -> Option<String> {
+pub fn does(process: u32) -> Option<String> {
     let words = words(process);
     let works = words.get(2)?.starts_with("--attempt=");
     match words.get(1)?.as_str() {
