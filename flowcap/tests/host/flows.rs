@@ -117,6 +117,36 @@ fn no_process_where_none_is_wanted() {
     }
 }
 
+#[test]
+fn flows_of_processes_that_may_not_be_looked_into() {
+    let Some(machine) = Machine::start() else { return };
+    for (nth, sandbox) in ["auto", "off"].into_iter().enumerate() {
+        let without = ["--bounding-set=-sys_ptrace,-dac_read_search", env!("CARGO_BIN_EXE_flowcap")];
+        let line = ["-i", "lo", "--sandbox", sandbox, "--stats", "-"];
+        let flowcap = machine.cable.listen_through("setpriv", &[&without[..], &line].concat());
+        let end = format!("wait(\"{nth}\")");
+        let (server, _) = machine.program("server", &SERVER.replace("wait(\"end\")", &end));
+        let (client, _) = machine.program("client", &CLIENT.replace("wait(\"end\")", &end));
+        sleep(SETTLE);
+        machine.go(&nth.to_string());
+        for program in [server, client] {
+            assert_eq!(program.finish().status.code(), Some(0));
+        }
+        sleep(SETTLE);
+        let mut records = flowcap.stop("INT").records();
+        let stats = records.pop().expect("a stats record");
+        assert_eq!((stats["packets"].as_u64() > Some(0), records.len()), (true, ASKED.len()), "{records:#?}");
+        for record in &records {
+            for end in ["src", "dst"] {
+                assert_eq!(record[format!("{end}_unattributed")], "eperm", "{sandbox}: {record}");
+                assert!(record[format!("{end}_process")].is_null(), "{sandbox}: {record}");
+            }
+        }
+        let counted = &stats["attribution"];
+        assert_eq!(counted["unattributed"], serde_json::json!({"eperm": 2 * ASKED.len()}), "{counted}");
+    }
+}
+
 /// Bytes up and down.
 const SIZES: [(u64, u64); 6] = [(0, 0), (1, 0), (0, 1), (200_000, 17), (5, 300_000), (200_000, 300_000)];
 

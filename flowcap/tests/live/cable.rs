@@ -87,7 +87,12 @@ impl Cable {
 
     /// Starts flowcap at the far end, and waits until it listens.
     pub fn listen(&self, arguments: &[&str]) -> Program {
-        let mut program = self.start(&self.far, env!("CARGO_BIN_EXE_flowcap"), arguments);
+        self.listen_through(env!("CARGO_BIN_EXE_flowcap"), arguments)
+    }
+
+    /// The same by a program that becomes flowcap.
+    pub fn listen_through(&self, program: &str, arguments: &[&str]) -> Program {
+        let mut program = self.start(&self.far, program, arguments);
         let maps = format!("/proc/{}/maps", program.child.id());
         // libpcap maps the ring of its socket last of all.
         program

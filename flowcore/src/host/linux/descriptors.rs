@@ -45,6 +45,9 @@ impl Descriptors {
     ///
     /// Where they are counted, the numbers from 0 on are tried, since most processes have no gaps: to list a folder of
     /// descriptors costs the kernel a third of what it costs to read them.
+    ///
+    /// # Errors
+    /// Those of the system; one of permission, too, where descriptors are listed, but none may be looked at.
     pub(super) fn sockets(
         &self,
         goes_on: impl Fn() -> bool,
@@ -57,11 +60,7 @@ impl Descriptors {
                 if next % PACE == PACE - 1 && !goes_on() {
                     return Ok(false);
                 }
-                let target = target(&self.folder, next);
-                if target == Err(Errno::ACCESS) {
-                    // The kernel lists them, but none may be looked at: it asks for each whether the process may be.
-                    return Ok(true);
-                }
+                let target = self.looked_at(next)?;
                 found += u64::from(target != Err(Errno::NOENT));
                 if let Ok(Some(inode)) = target {
                     each(next, inode);
@@ -77,11 +76,19 @@ impl Descriptors {
             if count % PACE == PACE - 1 && !goes_on() {
                 return Ok(false);
             }
-            if let Ok(Some(inode)) = target(&self.folder, number) {
+            if let Ok(Some(inode)) = self.looked_at(number)? {
                 each(number, inode);
             }
         }
         Ok(true)
+    }
+
+    /// Looks at one; the kernel asks for each whether the process may be looked into, so that one says it of all.
+    fn looked_at(&self, descriptor: u32) -> io::Result<Result<Option<u64>, Errno>> {
+        match target(&self.folder, descriptor) {
+            Err(Errno::ACCESS) => Err(Errno::ACCESS.into()),
+            target => Ok(target),
+        }
     }
 
     /// Returns the numbers of all descriptors, upwards.

@@ -171,7 +171,11 @@ impl ProcessTable for Processes {
         } else {
             true
         };
-        let owner = self.choose(socket, whole);
+        let owner = match self.choose(socket, whole) {
+            // What is gone is held by nobody, not even by those who may not be looked into.
+            Owner::NotPermitted if !is_there() => Owner::NoProcess,
+            owner => owner,
+        };
         if let Owner::Process { process, .. } = &owner {
             self.remember(process.pid);
         }
@@ -308,7 +312,9 @@ impl Processes {
             self.holders.add(pid, number, inode);
         } else if !self.holders.is_unchanged(pid, &descriptors.glance) {
             self.counts.processes_read += 1;
-            let _ = self.holders.read(pid, &descriptors, wanted, deadline);
+            if self.holders.read(pid, &descriptors, wanted, deadline).is_err() {
+                self.holders.forget(pid);
+            }
         }
         let is_found = !self.holders.of(inode).is_empty();
         if is_found {
@@ -400,12 +406,10 @@ impl Processes {
     /// Reads a process's descriptors; returns whether it holds one of the sockets that are asked for.
     fn read(&mut self, pid: u32, wanted: &Wanted<'_>, deadline: Instant) -> bool {
         self.counts.processes_read += 1;
-        match self.proc.descriptors(pid) {
-            Ok(descriptors) => {
-                if self.holders.read(pid, &descriptors, wanted, deadline).is_err() {
-                    self.holders.forget(pid);
-                }
-            }
+        let descriptors = self.proc.descriptors(pid);
+        let read = descriptors.and_then(|all| self.holders.read(pid, &all, wanted, deadline));
+        match read {
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let Ok(uid) = self.proc.user_of(pid) else { return false };
                 let seen = self.proc.glance(pid).unwrap_or_default();

@@ -263,3 +263,14 @@ fn the_latest_owners_are_asked_first() {
     assert_eq!(processes.recent.front(), Some(&50));
     assert_eq!(processes.counts().recent, 1);
 }
+
+#[test]
+fn what_is_gone_is_not_said_to_be_hidden() {
+    let machine = Machine::new();
+    machine.process(7, 1, 100, &[(3, 55)]);
+    let mut processes = machine.processes();
+    processes.proc.hides_others = true;
+    assert_eq!(processes.owner_while(&socket(99), &mut || true), Owner::NotPermitted);
+    assert_eq!(processes.owner_while(&socket(99), &mut || false), Owner::NoProcess);
+    assert!(matches!(processes.owner(&socket(55)), Owner::Process { .. }));
+}
