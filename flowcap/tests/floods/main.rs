@@ -1,6 +1,9 @@
 //! Floods: what may come from whoever can send packets, more of it than there is room for. Memory stays within what
 //! faults.md says, nothing is lost unseen, and those who talk are not driven out by those who shout.
 //!
+//! Memory is held to its bound by a control group, which takes root; without one it is watched and the test says SKIPPED, and with
+//! CI_REQUIRE_LIVE=1 it fails instead.
+//!
 //! Small ones; the full ones with FLOWCAP_FLOODS=full, for a release build: millions of flows, some minutes.
 #![cfg(target_os = "linux")]
 
