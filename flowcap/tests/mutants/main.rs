@@ -1,6 +1,8 @@
 //! Capture files that were damaged: flowcap neither dies nor hangs nor swells, counts every packet before the damage,
 //! and says where it is. Another reader (`walk.rs`) says what is right.
 //!
+//! None may take 10 s: of the processors, or without them.
+//!
 //! 300 mutants of the captures of testdata and the corpus; FLOWCAP_MUTANTS says how many, or which one: `=123`.
 
 #[path = "../../../flowcore/tests/corpus_files/mod.rs"]
@@ -103,10 +105,15 @@ impl Place {
         command.stdout(File::create(path("out")).unwrap()).stderr(File::create(path("err")).unwrap());
         let start = Instant::now();
         let mut child = command.spawn().unwrap();
+        let (mut worked, mut at) = (None, start);
         let status = loop {
+            let now = ticks(child.id());
+            if now != worked {
+                (worked, at) = (now, Instant::now());
+            }
             match child.try_wait().unwrap() {
                 Some(status) => break Some(status),
-                None if start.elapsed() > PATIENCE => {
+                None if start.elapsed() > PATIENCE || at.elapsed() > STANDSTILL => {
                     child.kill().unwrap();
                     child.wait().unwrap();
                     break None;
@@ -124,6 +131,14 @@ impl Place {
             stats: text("stats.jsonl").lines().last().map(json).unwrap_or_default(),
         }
     }
+}
+
+/// The time that a process has taken of processors, where the system tells.
+fn ticks(process: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Behind the name, in which anything may stand, from the third field on; utime and stime are the 14th and 15th.
+    let fields = stat.rsplit(')').next()?.split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok()).sum()
 }
 
 /// What came of a mutant.
@@ -211,3 +226,5 @@ fn number(value: &Value) -> u64 {
 const DAMAGED: i32 = 65;
 /// A machine that is busy may be slow; what computes is ended before.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Who takes nothing of the processors for so long waits for something that does not come.
+const STANDSTILL: Duration = Duration::from_secs(10);
