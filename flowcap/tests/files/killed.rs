@@ -3,8 +3,10 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// What may be missing at a kill: records not due yet, those of the last 500 ms, and some time for a busy machine.
-pub const LOST: Duration = Duration::from_millis(50 + 500 + 750);
+/// What may be missing at a kill: records not due yet, and some time for a busy machine; and those of the last 500 ms,
+/// unless the disk has to have them at once.
+pub const NOT_DUE: Duration = Duration::from_millis(50 + 750);
+pub const LOST: Duration = NOT_DUE.saturating_add(Duration::from_millis(500));
 
 /// Returns how many kills there are in all: FLOWCAP_KILLS, or so many.
 pub fn kills_in_all(otherwise: usize) -> usize {
@@ -49,9 +51,9 @@ impl Runs {
         self.times.push((end, Instant::now()));
     }
 
-    /// Notes a kill, just now.
-    pub fn killed(&mut self) {
-        let old = self.times.iter().rev().find(|(_, at)| at.elapsed() > LOST);
+    /// Notes a kill, just now, at which what is younger may be `lost`.
+    pub fn killed(&mut self, lost: Duration) {
+        let old = self.times.iter().rev().find(|(_, at)| at.elapsed() > lost);
         self.old.push(self.first..old.map_or(self.first, |(end, _)| *end));
     }
 

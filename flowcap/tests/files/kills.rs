@@ -4,7 +4,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::killed::{Dice, Runs, kills_in_all};
+use super::killed::{Dice, LOST, Runs, kills_in_all};
 use super::stand::{Stand, numbers};
 
 #[test]
@@ -39,7 +39,7 @@ fn kills(output: &str, seed: u64) {
             runs.sent(next);
         }
         flowcap.kill();
-        runs.killed();
+        runs.killed(LOST);
     }
     // The last start sees to what the kills have left.
     let mut flowcap = stand.listen(&format!("-o {output}"));

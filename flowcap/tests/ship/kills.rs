@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::arrived::Arrived;
-use crate::killed::{Dice, Runs, kills_in_all};
+use crate::killed::{Dice, LOST, NOT_DUE, Runs, kills_in_all};
 use crate::processes::{family, kill, sender};
 use crate::server::Server;
 use crate::stand::{Stand, numbers};
@@ -15,10 +15,20 @@ use crate::stand::{Stand, numbers};
 /// records, none is missing that no gap record tells of, and no start fails.
 #[test]
 fn kills_while_records_are_sent() {
+    kills_while_sending(15, "500ms", LOST);
+}
+
+/// What was written is there, however young it is.
+#[test]
+fn kills_while_the_disk_has_records_at_once() {
+    kills_while_sending(5, "always", NOT_DUE);
+}
+
+fn kills_while_sending(times: usize, sync: &str, lost: Duration) {
     let Some(stand) = Stand::live() else { return };
     let (server, mut arrived) = (Server::start([]), Arrived::default());
     let config = format!(
-        "[[output]]\nto = 'http://127.0.0.1:{}/'\nspool = 'spool'\nbatch = '200,50ms'\n\
+        "sync = '{sync}'\n[[output]]\nto = 'http://127.0.0.1:{}/'\nspool = 'spool'\nbatch = '200,50ms'\n\
          [[output]]\nto = 'out/f-%M.jsonl'\nrotate = '1MB'\n",
         server.port
     );
@@ -26,7 +36,7 @@ fn kills_while_records_are_sent() {
     fs::create_dir(stand.path("out")).unwrap();
     let (mut dice, mut runs, mut next) = (Dice::new(5), Runs::default(), 0);
     let mut kills = [0; 3];
-    while kills.iter().sum::<usize>() < kills_in_all(15) {
+    while kills.iter().sum::<usize>() < kills_in_all(times) {
         let flowcap = stand.listen("-C f.toml -q");
         let process = flowcap.child.id();
         runs.begin(next);
@@ -53,7 +63,7 @@ fn kills_while_records_are_sent() {
             kills[1] += 1;
         }
         flowcap.kill();
-        runs.killed();
+        runs.killed(lost);
         arrived.take(&server);
     }
     // The last one sends what the others have left.
