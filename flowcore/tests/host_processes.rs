@@ -412,7 +412,7 @@ fn can_run() -> bool {
     let can =
         is_root && has("python3", "--version") && has("setpriv", "--version") && has("unshare", "--version");
     if !can {
-        println!("SKIPPED: needs root, python3, setpriv and unshare");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: needs root, python3, setpriv and unshare");
         assert!(std::env::var_os("CI_REQUIRE_LIVE").is_none(), "CI_REQUIRE_LIVE is set");
     }
     can

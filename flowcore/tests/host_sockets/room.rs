@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -37,7 +37,10 @@ impl Room {
                     env::var_os("CI_REQUIRE_LIVE").is_none_or(|set| set != "1"),
                     "cannot test live: {why}"
                 );
-                eprintln!("SKIPPED: no network namespace, this needs root and iproute2: {why}");
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "SKIPPED: no network namespace, this needs root and iproute2: {why}"
+                );
                 None
             }
         }
@@ -160,7 +163,7 @@ impl Drop for Guest {
 /// Says loudly that a test cannot be done here, which is a failure with CI_REQUIRE_LIVE=1.
 pub fn skip(why: &str) {
     assert!(env::var_os("CI_REQUIRE_LIVE").is_none_or(|set| set != "1"), "cannot test live: {why}");
-    eprintln!("SKIPPED: {why}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// Opens a socket that std cannot.

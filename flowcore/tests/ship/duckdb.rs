@@ -1,6 +1,7 @@
 //! DuckDB loads what an HTTP server received, and removes repeats by instance and seq.
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 use crate::backlog::{Memory, Running, quick};
@@ -11,7 +12,10 @@ fn duckdb_loads_what_arrived_and_removes_repeats() {
     // A Python with the package duckdb; one of a virtual environment may be named.
     let python = std::env::var("FLOWCAP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     if !Command::new(&python).args(["-c", "import duckdb"]).output().is_ok_and(|done| done.status.success()) {
-        println!("SKIPPED: {python} has no duckdb (pip install duckdb; FLOWCAP_PYTHON names another Python)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {python} has no duckdb (pip install duckdb; FLOWCAP_PYTHON names another Python)"
+        );
         return;
     }
     let server = Server::start([

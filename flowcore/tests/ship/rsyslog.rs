@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -41,7 +42,10 @@ impl Rsyslog {
                 std::env::var_os("CI_REQUIRE_LIVE").is_none(),
                 "rsyslogd and rsyslog-gnutls are not installed"
             );
-            println!("SKIPPED: no rsyslogd with its GnuTLS driver (apt-get install rsyslog rsyslog-gnutls)");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: no rsyslogd with its GnuTLS driver (apt-get install rsyslog rsyslog-gnutls)"
+            );
             return None;
         };
         let server = authority.certificate("localhost");
