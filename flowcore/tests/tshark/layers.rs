@@ -15,6 +15,7 @@ pub(crate) fn walk(columns: &Columns<'_>, frame: &[u8]) -> Seen {
         rest: frame,
         seen: Seen { mpls: columns.all("mpls.label"), ..Seen::default() },
         times: HashMap::new(),
+        is_split: false,
         labels: 0,
         around: [0; 3],
     };
@@ -35,6 +36,8 @@ struct Walk<'a, 'c> {
     seen: Seen,
     /// How often each layer came.
     times: HashMap<&'static str, usize>,
+    /// It is in the first fragment of another packet.
+    is_split: bool,
     /// MPLS labels so far.
     labels: usize,
     /// Tags, labels and tunnels before the last IP header; those behind it are of a tunnel that is cut.
@@ -134,27 +137,29 @@ impl Walk<'_, '_> {
     }
 
     fn ip(&mut self, is_v4: bool, before: &str) {
-        if matches!(before, "ip" | "ipv6") || EXTENSIONS.iter().any(|(name, _)| *name == before) {
-            let is_in_v6 = self.seen.inner.is_some_and(|ip| ip.src.is_ipv6());
-            self.push(if is_in_v6 { "ip_in_ipv6" } else { "ip_in_ipv4" }, None);
+        let is_inside = matches!(before, "ip" | "ipv6") || EXTENSIONS.iter().any(|(name, _)| *name == before);
+        if let Some(outer) = self.seen.inner.filter(|_| is_inside) {
+            self.push(if outer.src.is_ipv6() { "ip_in_ipv6" } else { "ip_in_ipv4" }, None);
         }
         let nth = self.again(if is_v4 { "ip" } else { "ipv6" });
         let Some((ip, header, proto)) = (if is_v4 { self.ip4(nth) } else { self.ip6(nth) }) else { return };
-        self.around = [self.seen.vlans.len(), self.labels, self.seen.tunnels.len()];
-        self.seen.forget_transport();
-        self.seen.outer.get_or_insert(ip);
-        (self.seen.inner, self.seen.proto) = (Some(ip), Some(proto));
-        self.seen.payload = Some(ip.len - header);
         let ends = match (ip.src, ip.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => [src.octets(), dst.octets()].concat(),
             (IpAddr::V6(src), IpAddr::V6(dst)) => [src.octets(), dst.octets()].concat(),
             _ => return,
         };
-        let options = if is_v4 { header - 20 } else { 0 };
         if let Some(at) = self.rest.windows(ends.len()).position(|window| window == ends) {
-            self.rest = &self.rest[at + ends.len()..];
-            self.skip(options);
+            let options = if is_v4 { header as usize - 20 } else { 0 };
+            // A header whose options are cut is none.
+            let Some(rest) = self.rest.get(at + ends.len() + options..) else { return };
+            self.rest = rest;
         }
+        self.is_split |= self.fragment() == Fragment::First;
+        self.around = [self.seen.vlans.len(), self.labels, self.seen.tunnels.len()];
+        self.seen.forget_transport();
+        self.seen.outer.get_or_insert(ip);
+        (self.seen.inner, self.seen.proto) = (Some(ip), Some(proto));
+        self.seen.payload = Some(ip.len - header);
     }
 
     fn ip4(&self, nth: usize) -> Option<(Ip, u64, u64)> {
@@ -208,7 +213,7 @@ impl Walk<'_, '_> {
             Some((next, length)) => {
                 self.seen.proto = Some(next);
                 self.seen.payload = self.seen.payload.map(|payload| payload - length);
-                self.skip(length);
+                self.rest = self.rest.get(length as usize..).unwrap_or_default();
                 Some(())
             }
             None => {
@@ -221,10 +226,6 @@ impl Walk<'_, '_> {
     /// Counts the captured bytes of what IP carries.
     fn captured(&self) -> u64 {
         self.seen.payload.unwrap_or_default().min(self.rest.len() as u64)
-    }
-
-    fn skip(&mut self, length: u64) {
-        self.rest = self.rest.get(length as usize..).unwrap_or_default();
     }
 
     fn gre(&mut self) {
@@ -269,7 +270,9 @@ impl Walk<'_, '_> {
         let header = value("hdr_len").filter(|header| *header >= 20 && Some(*header) <= self.seen.payload);
         // Damaged is a header of another length, or one that is cut before its options: then all is payload.
         if let Some(header) = header.filter(|_| self.captured() >= 20) {
-            self.seen.payload = value("len").or(self.seen.payload.map(|body| body - header));
+            // A fragment that it is in makes tshark's length smaller.
+            let length = value("len").filter(|_| !self.is_split);
+            self.seen.payload = length.or(self.seen.payload.map(|body| body - header));
             if is_syn {
                 // The options that only a SYN carries; the last one counts.
                 self.seen.mss = self.columns.all("tcp.options.mss_val").last().copied();

@@ -1,6 +1,9 @@
 //! Captures that are made: random headers in random order, as the standards allow.
 
+use std::iter;
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::links::{self, LINKS};
 
 /// Frames of one link type.
 pub(crate) struct Made {
@@ -12,13 +15,13 @@ pub(crate) struct Made {
 /// Makes the capture of this number, the same one every time.
 pub(crate) fn capture(number: u64) -> Made {
     let mut dice = Dice(number);
-    let link = dice.of(&[ETHERNET, ETHERNET, ETHERNET, NULL, LOOP, RAW, SLL, SLL2, PPP]);
+    let link = dice.of(&LINKS);
     let frames = (0..FRAMES).map(|_| frame(&mut dice, link)).collect();
     Made { link, frames }
 }
 
 /// Numbers that look random (SplitMix64).
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self) -> u64 {
@@ -29,20 +32,20 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.roll() % end
     }
 
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len() as u64) as usize]
     }
 
     /// One time in so many.
-    fn once_in(&mut self, times: u64) -> bool {
+    pub(crate) fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.roll() as u8
     }
 
@@ -50,31 +53,23 @@ impl Dice {
         self.roll() as u16
     }
 
-    fn bytes(&mut self, length: u64) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, length: u64) -> Vec<u8> {
         (0..length).map(|_| self.byte()).collect()
     }
 }
 
 fn frame(dice: &mut Dice, link: u32) -> (Vec<u8>, u32) {
-    let ip = ip(dice, 0);
-    let (is_v6, proto) = (ip[0] >> 4 == 6, ethertype_of(&ip));
-    let mut frame = match link {
-        ETHERNET => ethernet(dice, &ip, false),
-        NULL => joined(&[&u32::to_le_bytes(if is_v6 { dice.of(&[24, 28, 30]) } else { 2 }), &ip]),
-        LOOP => joined(&[&u32::to_be_bytes(if is_v6 { dice.of(&[24, 28, 30]) } else { 2 }), &ip]),
-        SLL => joined(&[&[0, 0, 0, 1, 0, 6], &dice.bytes(8), &proto, &ip]),
-        SLL2 => joined(&[&proto, &[0, 0, 0, 0, 0, 2, 0, 1, 0, 6], &dice.bytes(8), &ip]),
-        PPP => joined(&[&[0xff, 3, 0, if is_v6 { 0x57 } else { 0x21 }], &ip]),
-        _ => ip,
-    };
+    let ip = iter::repeat_with(|| ip(dice, 0)).find(|ip| links::carries(link, ip)).unwrap();
+    let mut frame = links::frame(dice, link, &ip);
     let length = frame.len();
-    if dice.once_in(8) {
-        frame.truncate(dice.below(length as u64) as usize);
+    if dice.once_in(8) && !links::is_all_or_nothing(link) {
+        // tshark gives up a file with a frame that ends in its pseudo-header.
+        frame.truncate(4 + dice.below(length as u64 - 4) as usize);
     }
     (frame, length as u32)
 }
 
-fn ethernet(dice: &mut Dice, ip: &[u8], is_inner: bool) -> Vec<u8> {
+pub(crate) fn ethernet(dice: &mut Dice, ip: &[u8], is_inner: bool) -> Vec<u8> {
     let mut inside = joined(&[&ethertype_of(ip), ip]);
     if dice.once_in(8) {
         let labels = 1 + dice.below(3);
@@ -110,8 +105,7 @@ fn ip(dice: &mut Dice, depth: u32) -> Vec<u8> {
     let is_v6 = dice.once_in(3);
     let is_tunnel = depth < 3 && dice.once_in(4);
     let (proto, mut payload) = if is_tunnel { tunnel(dice, depth) } else { transport(dice, is_v6) };
-    // The first fragment of a tunnel's packet is opened by tshark, and not here: what is in it is not whole.
-    let fragment = (!is_tunnel && dice.once_in(12)).then(|| {
+    let fragment = dice.once_in(12).then(|| {
         let offset = if dice.once_in(2) { 0 } else { 1 + dice.below(100) as u16 };
         let is_last = offset > 0 && dice.once_in(2);
         if !is_last {
@@ -214,6 +208,10 @@ fn udp(ports: &[u8], payload: &[u8]) -> Vec<u8> {
 
 fn tcp_options(dice: &mut Dice) -> Vec<u8> {
     let mut options = Vec::new();
+    if dice.once_in(4) {
+        // Of no kind that anybody knows.
+        options.extend([78, 4, dice.byte(), dice.byte()]);
+    }
     if dice.once_in(2) {
         options.extend([2, 4, dice.byte(), dice.byte()]);
     }
@@ -257,20 +255,12 @@ fn tunnel(dice: &mut Dice, depth: u32) -> (u8, Vec<u8>) {
     }
 }
 
-fn ethertype_of(ip: &[u8]) -> [u8; 2] {
+pub(crate) fn ethertype_of(ip: &[u8]) -> [u8; 2] {
     if ip[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] }
 }
 
-fn joined(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn joined(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
 const FRAMES: u64 = 20;
-
-const NULL: u32 = 0;
-const ETHERNET: u32 = 1;
-const PPP: u32 = 9;
-const RAW: u32 = 101;
-const LOOP: u32 = 108;
-const SLL: u32 = 113;
-const SLL2: u32 = 276;
