@@ -10,7 +10,7 @@ pub(super) fn open(link: u32, bytes: &[u8]) -> Step<'_> {
         0 => host_order_family(bytes, 4),
         6 => token_ring(bytes),
         8 => Ok(Next::Ip(skip(bytes, 16)?)),
-        9 | 50 | 166 | 204 => ppp(bytes),
+        9 | 50 => ppp(bytes),
         10 => Ok(Next::Llc(skip(bytes, 13)?)),
         11 | 100 => Ok(Next::Llc(bytes)),
         12 | 14 | 101 => Ok(Next::Ip(bytes)),
@@ -26,7 +26,12 @@ pub(super) fn open(link: u32, bytes: &[u8]) -> Step<'_> {
         127 => super::radio::radiotap(bytes),
         129 => arcnet(bytes),
         138 => ip_over_1394(bytes),
+        166 => match bytes {
+            [0 | 1, 0x03, rest @ ..] => Ok(Next::Ppp(rest)), // a direction in the place of 0xFF
+            _ => ppp(bytes),
+        },
         192 => super::radio::per_packet_information(bytes),
+        204 => ppp(skip(bytes, 1)?), // a direction in front
         228 => Ok(Next::Ipv4(bytes)),
         229 => Ok(Next::Ipv6(bytes)),
         239 => netfilter_log(bytes),
@@ -78,11 +83,10 @@ fn token_ring(bytes: &[u8]) -> Step<'_> {
     Ok(Next::Llc(skip(bytes, 14 + routing)?))
 }
 
-/// PPP in HDLC-like framing, with a direction byte in front (204) or Cisco HDLC in its place.
+/// PPP in HDLC-like framing or without, or Cisco HDLC in its place.
 fn ppp(bytes: &[u8]) -> Step<'_> {
     match bytes {
         [0x0F | 0x8F, 0, _, _, ..] => cisco_hdlc(bytes),
-        [0 | 1, rest @ ..] if rest.len() > 3 && rest.starts_with(&[0xFF, 0x03]) => Ok(Next::Ppp(rest)),
         _ => Ok(Next::Ppp(bytes)),
     }
 }

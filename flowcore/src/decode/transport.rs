@@ -1,6 +1,6 @@
 //! Transport headers: ports, lengths, and the payload behind them.
 
-use etherparse::{TcpHeaderSlice, TcpOptionElement, TcpOptionsIterator, UdpHeaderSlice};
+use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
 
 use super::shim::front;
 use crate::error::StopReason;
@@ -129,16 +129,27 @@ fn tcp_facts(bytes: &[u8]) -> Option<TcpFacts> {
     })
 }
 
-/// Reads the options that only a SYN carries, up to the first damaged one.
+/// Reads the options that only a SYN carries, up to the first damaged one; others are skipped by their length.
 #[inline(never)]
-fn read_options(options: &[u8]) -> (Option<u16>, Option<u8>) {
+fn read_options(mut options: &[u8]) -> (Option<u16>, Option<u8>) {
     let (mut mss, mut window_scale) = (None, None);
-    for option in TcpOptionsIterator::from_slice(options) {
-        match option {
-            Ok(TcpOptionElement::MaximumSegmentSize(size)) => mss = Some(size),
-            Ok(TcpOptionElement::WindowScale(shift)) => window_scale = Some(shift),
-            Ok(_) => {}
-            Err(_) => break,
+    loop {
+        options = match *options {
+            [NO_OPERATION, ref rest @ ..] => rest,
+            [MAXIMUM_SEGMENT_SIZE, 4, high, low, ref rest @ ..] => {
+                mss = Some(u16::from_be_bytes([high, low]));
+                rest
+            }
+            [WINDOW_SCALE, 3, shift, ref rest @ ..] => {
+                window_scale = Some(shift);
+                rest
+            }
+            [END_OF_OPTIONS | MAXIMUM_SEGMENT_SIZE | WINDOW_SCALE, ..] => break,
+            [_, length @ 2..=u8::MAX, ..] => match options.get(usize::from(length)..) {
+                Some(rest) => rest,
+                None => break,
+            },
+            _ => break,
         }
     }
     (mss, window_scale)
@@ -218,3 +229,8 @@ fn ports(body: &[u8]) -> Option<(u16, u16)> {
 fn first_payload_seq(tcp: TcpFacts) -> u32 {
     tcp.seq.wrapping_add(u32::from(tcp.flags.contains(TcpFlags::SYN)))
 }
+
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const MAXIMUM_SEGMENT_SIZE: u8 = 2;
+const WINDOW_SCALE: u8 = 3;

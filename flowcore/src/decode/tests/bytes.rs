@@ -148,6 +148,11 @@ fn options_are_read_on_a_syn_only() {
     assert_eq!(read(TcpFlags::SYN.0, &options), (Some(1460), Some(7), 8));
     assert_eq!(read(TcpFlags::ACK.0, &options), (None, None, 7));
     assert_eq!(read(TcpFlags::SYN.0, &[2, 4, 5, 180, 3, 0, 7, 0]), (Some(1460), None, 8));
+    // Options of other kinds, AccECN's (172) among them, do not end the list; option 0 and damage do.
+    assert_eq!(read(TcpFlags::SYN.0, &[172, 5, 1, 2, 3, 2, 4, 5, 180, 3, 3, 7]), (Some(1460), Some(7), 8));
+    assert_eq!(read(TcpFlags::SYN.0, &[4, 2, 0, 3, 3, 7, 0, 0]), (None, None, 8));
+    assert_eq!(read(TcpFlags::SYN.0, &[30, 1, 3, 3, 7, 0, 0, 0]), (None, None, 8));
+    assert_eq!(read(TcpFlags::SYN.0, &[2, 4, 5, 180, 30, 255, 3, 3]), (Some(1460), None, 8));
 }
 
 #[test]
