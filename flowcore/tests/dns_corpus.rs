@@ -13,7 +13,7 @@ use corpus_files::Corpus;
 use flowcore::capture::{FileSource, Next, Source};
 use flowcore::decode::{DecodeOptions, Decoder};
 use flowcore::key::{AddrWords, Dir, End, FlowKey, Proto, TunnelKey, VlanStack};
-use flowcore::l7::{App, Conversation, L7Counts, L7Facts, Transaction};
+use flowcore::l7::{App, Conversation, L7Counts, L7Facts, RecordType, Transaction};
 use flowcore::packet::{Facts, Fragment, Labels, Message, Packet};
 use flowcore::time::{TableTime, Timestamp};
 use hickory_proto::op::Message as Hickory;
@@ -211,6 +211,51 @@ fn other_libraries_read_damaged_messages_the_same() {
     assert!(tally.hickory > 10_000 && tally.parser > 5_000, "{tally:?}");
 }
 
+#[test]
+fn up_to_the_bounds_messages_are_read_whole() {
+    let long = [vec![63; 64], vec![63; 64], vec![63; 64], vec![61; 62], vec![0]].concat();
+    assert_eq!(long.len(), 255);
+    let short: &[u8] = &[1, b'a', 0];
+    let mut tally = Tally::default();
+    let within = [message(&[short; 16], 0), message(&[short], 256), message(&[&long], 1), chain(32)];
+    for message in &within {
+        compare(message, &mut tally);
+    }
+    assert_eq!((tally.hickory, tally.refused), (within.len() as u64, 0), "{tally:?}");
+    for message in [message(&[short; 17], 0), message(&[short], 257), chain(33)] {
+        let (counts, facts) = ours(&message);
+        assert!(counts.dns_partial == 1 || facts.dns_truncated, "{counts:?}");
+    }
+}
+
+/// Makes a response with these names asked for, and records of the root without a meaning.
+fn message(names: &[&[u8]], records: u16) -> Vec<u8> {
+    let mut message =
+        [&[0, 7, 0x80, 0, 0, names.len() as u8, 0, 0][..], &records.to_be_bytes(), &[0, 0]].concat();
+    for name in names {
+        message.extend([name, &[0, 1, 0, 1][..]].concat());
+    }
+    for _ in 0..records {
+        message.extend([0, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 1, 9]);
+    }
+    message
+}
+
+/// Makes a response whose last record has a name of so many pointers, each to the name before.
+fn chain(hops: u16) -> Vec<u8> {
+    let mut message = message(&[&[1, b'a', 0]], 0);
+    message[8..10].copy_from_slice(&hops.to_be_bytes());
+    let mut before = 12u16;
+    for _ in 0..hops {
+        let at = message.len() as u16;
+        message.extend([1, b'b']);
+        message.extend((0xc000 | before).to_be_bytes());
+        message.extend([0xff, 0, 0, 1, 0, 0, 0, 0, 0, 1, 9]);
+        before = at;
+    }
+    message
+}
+
 /// How many messages were compared, and how many of them both sides accept.
 #[derive(Default, Debug)]
 struct Tally {
@@ -218,6 +263,8 @@ struct Tally {
     whole: u64,
     hickory: u64,
     hickory_data: u64,
+    /// What hickory accepts, and we do not.
+    refused: u64,
     parser: u64,
 }
 
@@ -226,11 +273,16 @@ fn compare(bytes: &[u8], tally: &mut Tally) {
     let (counts, facts) = ours(bytes);
     assert_eq!(counts.dns_whole + counts.dns_partial + counts.dns_refused.total(), 1);
     tally.messages += 1;
+    let hickory = Hickory::from_vec(bytes);
     if counts.dns_whole == 0 || facts.dns_truncated {
+        if let Ok(theirs) = hickory {
+            tally.refused += 1;
+            assert!(is_refused(&theirs, bytes), "{counts:?} {facts:?} of {theirs:?} {bytes:02x?}");
+        }
         return;
     }
     tally.whole += 1;
-    if let Ok(theirs) = Hickory::from_vec(bytes) {
+    if let Ok(theirs) = hickory {
         tally.hickory += 1;
         compare_with_hickory(&facts, &theirs, bytes, tally);
     }
@@ -240,6 +292,22 @@ fn compare(bytes: &[u8], tally: &mut Tally) {
         tally.parser += 1;
         compare_with_parser(&facts, &theirs, bytes);
     }
+}
+
+/// Tells whether a message that hickory accepts has a reason not to be read whole by us.
+fn is_refused(theirs: &Hickory, bytes: &[u8]) -> bool {
+    let counts = bytes[4..12].chunks(2).map(|pair| usize::from(pair[0]) << 8 | usize::from(pair[1]));
+    let counts: Vec<usize> = counts.collect();
+    let (questions, records) = (counts[0], counts[1..].iter().sum::<usize>());
+    let beyond_bounds = questions > 16 || records > 256;
+    let nothing_but_a_rest = questions + records == 0 && bytes.len() > 12;
+    // Data of a type that has a form here, while hickory takes any bytes for it.
+    let mut all = theirs.answers.iter().chain(&theirs.authorities).chain(&theirs.additionals);
+    let opaque = all.any(|record| {
+        let is_known = !RecordType(record.record_type().into()).to_string().starts_with("TYPE");
+        is_known && matches!(record.data, RData::Unknown { .. })
+    });
+    beyond_bounds || nothing_but_a_rest || opaque
 }
 
 fn compare_with_hickory(facts: &L7Facts, theirs: &Hickory, bytes: &[u8], tally: &mut Tally) {
