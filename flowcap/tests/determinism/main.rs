@@ -22,7 +22,7 @@ struct Captures {
 }
 
 impl Captures {
-    /// Finds all captures, and makes traffic of every shape.
+    /// Finds all captures, and makes traffic of every shape, also of those that do harm.
     fn all() -> Captures {
         let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/captures");
         let mut paths: Vec<PathBuf> =
@@ -30,7 +30,9 @@ impl Captures {
         paths.sort();
         paths.extend(Corpus::find().map(|corpus| corpus.paths()).unwrap_or_default());
         let folder = tempfile::tempdir().unwrap();
-        for (seed, shape) in Shape::ALL.into_iter().enumerate() {
+        for (seed, shape) in
+            Shape::ALL.into_iter().chain(Shape::HOSTILE).filter(|&shape| shape != Shape::Keys).enumerate()
+        {
             let path = folder.path().join(shape.name());
             let mut file = Pcap::new(File::create(&path).unwrap());
             let mut traffic = Traffic::new(shape, 0.003, seed as u64);
