@@ -162,7 +162,7 @@ impl From<IpAddr> for AddrWords {
 ///
 /// The unordered pair of (address, port), the IP protocol, the stack of VLAN tags, and the id of the
 /// innermost tunnel where both directions share it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FlowKey {
     low: AddrWords,
     high: AddrWords,
@@ -280,7 +280,7 @@ impl FlowKey {
 
     /// Returns the key as seven words, for hashing.
     #[inline]
-    pub const fn as_words(&self) -> KeyWords {
+    pub const fn as_words(&self) -> [u64; 7] {
         [self.low.0, self.low.1, self.high.0, self.high.1, self.rest, self.vlans.0, self.tunnel.0]
     }
 
@@ -296,9 +296,6 @@ impl FlowKey {
     }
 }
 
-/// A [`FlowKey`] as words.
-pub type KeyWords = [u64; 7];
-
 /// Multiplies to 128 bits and folds the halves: the mixing step of the wyhash family.
 #[inline]
 const fn fold(a: u64, b: u64) -> u64 {
@@ -313,7 +310,7 @@ const SECRET: [u64; 4] =
 /// The VLAN ids of a packet from the outside in, in one word; id 0 is no tag.
 ///
 /// Up to five ids are kept as they are; a deeper stack is replaced by a 60-bit digest of all its ids.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct VlanStack(u64);
 
 impl VlanStack {
@@ -339,7 +336,7 @@ impl VlanStack {
 }
 
 /// The tunnel id that is part of a flow key: a kind and its id in one word, 0 for none.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct TunnelKey(u64);
 
 impl TunnelKey {

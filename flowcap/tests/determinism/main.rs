@@ -30,9 +30,7 @@ impl Captures {
         paths.sort();
         paths.extend(Corpus::find().map(|corpus| corpus.paths()).unwrap_or_default());
         let folder = tempfile::tempdir().unwrap();
-        for (seed, shape) in
-            Shape::ALL.into_iter().chain(Shape::HOSTILE).filter(|&shape| shape != Shape::Keys).enumerate()
-        {
+        for (seed, shape) in Shape::ALL.into_iter().chain(Shape::HOSTILE).enumerate() {
             let path = folder.path().join(shape.name());
             let mut file = Pcap::new(File::create(&path).unwrap());
             let mut traffic = Traffic::new(shape, 0.003, seed as u64);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::TINY;
 use super::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
-use crate::key::KeyWords;
+use crate::key::FlowKey;
 use crate::record::FlowRecord;
 use crate::table::{EndedFlow, TableCounts};
 use crate::time::TableTime;
@@ -62,17 +62,17 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    fn key(&self) -> KeyWords {
-        match self {
-            Outcome::Ended(ended) => ended.key().as_words(),
-            Outcome::Made(record) => record.key.as_words(),
-        }
-    }
-
     fn place(&self) -> (TableTime, u64, u32) {
         match self {
             Outcome::Ended(ended) => ended.place(),
             Outcome::Made(record) => (record.due, record.flow_id, record.slice),
+        }
+    }
+
+    fn key(&self) -> FlowKey {
+        match self {
+            Outcome::Ended(ended) => ended.key(),
+            Outcome::Made(record) => record.key,
         }
     }
 }
@@ -193,9 +193,11 @@ impl Merge {
     fn first(&self, may: impl Fn(&Place) -> bool) -> Option<(Place, usize)> {
         let places = self.shards.iter().enumerate();
         let places = places.filter_map(|(nth, shard)| Some((shard.place().filter(&may)?, nth)));
-        // Whoever chooses addresses can choose flows whose ids are alike; flows of one key come from one shard.
-        let key = |nth: usize| self.shards.get(nth).and_then(Shard::key);
-        places.min_by(|(one, nth), (other, mth)| one.cmp(other).then_with(|| key(*nth).cmp(&key(*mth))))
+        // Flows may have one id, if somebody made their keys so.
+        places.min_by(|(place, nth), (other, mth)| {
+            let key = |nth: &usize| self.shards.get(*nth).and_then(Shard::key);
+            place.cmp(other).then_with(|| key(nth).cmp(&key(mth)))
+        })
     }
 
     /// Takes the next report that all shards made under the same number; what only some made is left out.
@@ -241,8 +243,8 @@ impl Shard {
         }
     }
 
-    /// Returns the key of the next record.
-    fn key(&self) -> Option<KeyWords> {
+    /// Returns the key of the next record's flow.
+    fn key(&self) -> Option<FlowKey> {
         self.records.get(self.next).map(Outcome::key)
     }
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::key::KeyWords;
+use crate::key::FlowKey;
 use crate::record::EndReason;
 use crate::time::Timestamp;
 
@@ -37,10 +37,10 @@ impl Due {
         (self.time, self.order.0, self.order.1)
     }
 
-    /// Compares so that what leaves first is last; `key_of` tells the key of the flow in a slot, for flows whose ids are alike.
-    fn last_first(&self, other: &Due, key_of: &impl Fn(u32) -> KeyWords) -> Ordering {
-        let keys = || key_of(other.at).cmp(&key_of(self.at));
-        (other.time, other.order).cmp(&(self.time, self.order)).then_with(keys)
+    /// Compares places; where they are the same, the keys of the flows.
+    fn last_first(&self, other: &Due, key: impl Fn(u32) -> Option<FlowKey>) -> Ordering {
+        let keys = || key(other.at).cmp(&key(self.at)).then(other.at.cmp(&self.at));
+        other.place().cmp(&self.place()).then_with(keys)
     }
 }
 
@@ -55,11 +55,11 @@ impl DueList {
         self.sorted = self.list.len();
     }
 
-    /// Takes out the flow that leaves next.
+    /// Takes out the flow that leaves next; `key` says whose flow lies where.
     #[inline]
-    pub(super) fn pop(&mut self, key_of: &impl Fn(u32) -> KeyWords) -> Option<Due> {
+    pub(super) fn pop(&mut self, key: impl Fn(u32) -> Option<FlowKey>) -> Option<Due> {
         if self.sorted == self.list.len() {
-            self.sort_last_part(key_of);
+            self.sort_last_part(key);
         }
         let due = self.list.pop();
         if self.list.is_empty() {
@@ -70,19 +70,19 @@ impl DueList {
         due
     }
 
-    fn sort_last_part(&mut self, key_of: &impl Fn(u32) -> KeyWords) {
+    fn sort_last_part(&mut self, key: impl Fn(u32) -> Option<FlowKey>) {
         while self.parts.last().is_some_and(|start| *start >= self.list.len()) {
             self.parts.pop();
         }
         let mut start = self.parts.last().copied().unwrap_or_default();
         while let Some(part) = self.list.get_mut(start..).filter(|part| part.len() > SORTED_AT_ONCE) {
             let half = part.len() / 2;
-            part.select_nth_unstable_by(half, |one, other| one.last_first(other, key_of));
+            part.select_nth_unstable_by(half, |one, other| one.last_first(other, &key));
             start += half;
             self.parts.push(start);
         }
         if let Some(part) = self.list.get_mut(start..) {
-            part.sort_unstable_by(|one, other| one.last_first(other, key_of));
+            part.sort_unstable_by(|one, other| one.last_first(other, &key));
         }
         self.sorted = start;
     }
@@ -96,6 +96,7 @@ const KEPT: usize = 65_536;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::{AddrWords, Proto, TunnelKey, VlanStack};
 
     #[test]
     fn all_leave_in_order() {
@@ -105,10 +106,14 @@ mod tests {
                 let time = Timestamp::from_nanos(i64::from(at.wrapping_mul(2_654_435_761) % 1000));
                 list.push(Due { time, order: (u64::from(at % 7), 0), at, reason: EndReason::Idle });
             }
-            // Ids are alike, keys are not; they go the other way than the slots.
-            let key_of = |at: u32| [u64::from(u32::MAX - at); 7];
-            let all: Vec<_> = std::iter::from_fn(|| list.pop(&key_of)).collect();
-            let places: Vec<_> = all.iter().map(|due| (due.place(), key_of(due.at))).collect();
+            // Places are alike, keys are not; they go the other way than the slots.
+            let key = |at: u32| {
+                let source = AddrWords::v4((u32::MAX - at).to_be_bytes());
+                let (proto, labels) = (Proto::UDP, (VlanStack::default(), TunnelKey::default()));
+                Some(FlowKey::new(4, source, source, proto, None, labels.0, labels.1).0)
+            };
+            let all: Vec<_> = std::iter::from_fn(|| list.pop(key)).collect();
+            let places: Vec<_> = all.iter().map(|due| (due.place(), key(due.at))).collect();
             assert!(places.is_sorted() && places.len() == count as usize && list.is_empty());
         }
     }

@@ -50,7 +50,7 @@ impl EndedFlow {
         (self.due, self.flow_id, self.slice)
     }
 
-    /// Returns the key of the flow.
+    /// Returns its key, which decides where places are the same.
     #[inline]
     pub fn key(&self) -> FlowKey {
         self.key

@@ -6,11 +6,9 @@ use super::due::Due;
 use super::ended::EndedFlow;
 use super::flow::Flow;
 use super::list::{Links, List};
-use super::store::Store;
 use super::wheel::slot_of;
 use super::{AT_ONCE, FlowTable};
 use crate::feature::Feature;
-use crate::key::KeyWords;
 use crate::record::EndReason;
 use crate::time::{TableTime, Timestamp};
 
@@ -81,20 +79,21 @@ impl<X: Feature> FlowTable<X> {
     /// Lets flows that are due, and the records that come before them, leave in order; returns whether all have left.
     fn release(&mut self, most: &mut usize, out: &mut impl FnMut(EndedFlow)) -> bool {
         while *most > 0 && !self.due.is_empty() {
+            let key = |at| self.store.flow(at).map(|flow| flow.key);
             let group: [Option<Due>; AT_ONCE] =
-                std::array::from_fn(
-                    |nth| if nth < *most { self.due.pop(&key_of(&self.store)) } else { None },
-                );
+                std::array::from_fn(|nth| if nth < *most { self.due.pop(key) } else { None });
             *most = most.saturating_sub(AT_ONCE);
             let group = group.into_iter().flatten();
             self.store.touch(group.clone().map(|due| due.at));
             self.store.touch_last(group.clone().map(|due| due.at));
             for ended in group {
-                let key = key_of(&self.store)(ended.at);
-                let keys = |record: &EndedFlow| record.key.as_words().cmp(&key);
-                self.let_go(out, |record| {
-                    replay_order(record).cmp(&ended.place()).then_with(|| keys(record)).is_le()
-                });
+                if !self.waiting.is_empty() {
+                    let key = self.store.flow(ended.at).map(|flow| flow.key);
+                    self.let_go(out, |record| {
+                        let keys = || Some(record.key).cmp(&key);
+                        replay_order(record).cmp(&ended.place()).then_with(keys).is_le()
+                    });
+                }
                 // A packet may have ended it already, and another flow may be in its place.
                 let is_it = |flow: &Flow<X>| flow.order() == ended.order;
                 if !self.wheel.holds(ended.at) && self.store.flow(ended.at).is_some_and(is_it) {
@@ -168,9 +167,8 @@ impl<X: Feature> FlowTable<X> {
 
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> Ordering {
-        let keys = || other.0.key.as_words().cmp(&self.0.key.as_words());
-        let order = replay_order(&other.0).cmp(&replay_order(&self.0));
-        order.then_with(keys).then(other.1.cmp(&self.1))
+        let rest = |waiting: &Self| (waiting.0.key, waiting.1);
+        replay_order(&other.0).cmp(&replay_order(&self.0)).then_with(|| rest(other).cmp(&rest(self)))
     }
 }
 
@@ -187,11 +185,6 @@ impl PartialEq for Waiting {
 }
 
 impl Eq for Waiting {}
-
-/// Tells the key of the flow in a slot.
-fn key_of<X: Feature>(store: &Store<X>) -> impl Fn(u32) -> KeyWords {
-    |at| store.flow(at).map(|flow| flow.key.as_words()).unwrap_or_default()
-}
 
 fn replay_order(record: &EndedFlow) -> (Timestamp, u64, u32) {
     let (due, flow_id, slice) = record.place();
