@@ -1,4 +1,5 @@
-//! The threads, and the channels between them: for tests of every interleaving they are those of a model.
+//! The threads, the channels between them and what else they share: for tests of every interleaving they are those of a
+//! model.
 
 #[cfg(feature = "__interleaved")]
 mod modelled;
@@ -9,9 +10,13 @@ use std::io;
 pub(super) use crossbeam_channel::{Receiver, Sender, bounded};
 pub(super) use crossbeam_channel::{RecvTimeoutError, TryRecvError, TrySendError};
 #[cfg(feature = "__interleaved")]
+pub(super) use loom::sync::atomic::AtomicBool;
+#[cfg(feature = "__interleaved")]
 pub use loom::thread::{Builder, JoinHandle};
 #[cfg(feature = "__interleaved")]
 pub(super) use modelled::{Receiver, Sender, bounded};
+#[cfg(not(feature = "__interleaved"))]
+pub(super) use std::sync::atomic::AtomicBool;
 #[cfg(not(feature = "__interleaved"))]
 pub use std::thread::{Builder, JoinHandle};
 

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::TINY;
-use super::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use super::channel::{AtomicBool, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use crate::key::FlowKey;
 use crate::record::FlowRecord;
 use crate::table::{EndedFlow, TableCounts};

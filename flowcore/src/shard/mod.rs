@@ -14,7 +14,6 @@ mod tests;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -24,7 +23,7 @@ use crate::table::{KeyHash, TableOptions};
 use crate::time::TableTime;
 
 use batch::Batch;
-use channel::{JoinHandle, Receiver, Sender, TrySendError, bounded, spawn};
+use channel::{AtomicBool, JoinHandle, Receiver, Sender, TrySendError, bounded, spawn};
 pub use merge::{Merge, Merged, ShardReport};
 #[cfg(test)]
 pub(crate) use tests::FATAL;

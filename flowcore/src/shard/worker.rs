@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::channel::{Receiver, Sender};
+use super::channel::{AtomicBool, Receiver, Sender};
 use super::merge::{Chunk, Outcome, ShardReport};
 use super::{Batch, Input, LAST_REPORT, TINY, WhenFull};
 use crate::record::EndReason;
