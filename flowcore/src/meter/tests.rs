@@ -1,5 +1,7 @@
 //! Tests of the meter: what is left of a run in which a thread panics.
 
+mod rounds;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
