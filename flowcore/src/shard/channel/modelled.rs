@@ -57,7 +57,11 @@ impl<T> Sender<T> {
                 return None;
             }
             let value = value.take()?;
-            Some(if state.is_read { Ok(state.queue.push_back(value)) } else { Err(SendError(value)) })
+            if !state.is_read {
+                return Some(Err(SendError(value)));
+            }
+            state.queue.push_back(value);
+            Some(Ok(()))
         })
     }
 
