@@ -9,8 +9,6 @@ use super::{is_word, root};
 
 /// Where a lock is held while something may be waited for, file and function, and why that is well.
 const HELD: &[(&str, &str, &str)] = &[
-    ("flowcap/src/conf/check.rs", "check", "standard output, by the only thread"),
-    ("flowcap/src/run.rs", "list_interfaces", "standard output, by the only thread"),
     (
         "flowcap/src/lookups.rs",
         "send",
