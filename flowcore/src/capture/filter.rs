@@ -1,5 +1,7 @@
 //! tcpdump filter expressions on frames of files; libpcap compiles them, for each link type anew.
 
+use std::collections::BTreeMap;
+
 use pcap::{Capture, Linktype};
 
 use super::bpf::{self, Instruction};
@@ -18,8 +20,8 @@ pub fn check_filter(expression: &str) -> Result<(), Error> {
 /// A filter expression and its programs, one per link type met so far.
 pub(super) struct Filter {
     expression: String,
-    /// No program: libpcap does not compile it for that link type.
-    programs: Vec<(LinkType, Option<Vec<Instruction>>)>,
+    /// By link type, of which a file may have 65,536; no program: libpcap does not compile it for that one.
+    programs: BTreeMap<u32, Option<Vec<Instruction>>>,
     /// Why it was not compiled for the link type that was met first, as long as none was met that it fits.
     misfit: Option<Error>,
     is_fitting: bool,
@@ -33,7 +35,12 @@ impl Filter {
             match compile(expression, link) {
                 Ok(_) => {
                     let expression = expression.to_owned();
-                    return Ok(Filter { expression, programs: Vec::new(), misfit: None, is_fitting: false });
+                    return Ok(Filter {
+                        expression,
+                        programs: BTreeMap::new(),
+                        misfit: None,
+                        is_fitting: false,
+                    });
                 }
                 Err(error) => refused = refused.or(Some(error)),
             }
@@ -44,9 +51,10 @@ impl Filter {
     /// Tells whether a frame matches; none of a link type does that the expression does not fit.
     #[inline]
     pub(super) fn passes(&mut self, link: LinkType, data: &[u8], wire_len: u32) -> bool {
-        let known = self.programs.iter().position(|(of, _)| *of == link);
-        let nth = known.unwrap_or_else(|| self.meet(link));
-        let program = self.programs.get(nth).and_then(|(_, program)| program.as_ref());
+        if !self.programs.contains_key(&link.0) {
+            self.meet(link);
+        }
+        let program = self.programs.get(&link.0).and_then(Option::as_ref);
         program.is_some_and(|program| bpf::run(program, data, wire_len))
     }
 
@@ -56,7 +64,7 @@ impl Filter {
     }
 
     #[cold]
-    fn meet(&mut self, link: LinkType) -> usize {
+    fn meet(&mut self, link: LinkType) {
         let program = match compile(&self.expression, link) {
             Ok(program) => {
                 self.is_fitting = true;
@@ -67,8 +75,7 @@ impl Filter {
                 None
             }
         };
-        self.programs.push((link, program));
-        self.programs.len() - 1
+        self.programs.insert(link.0, program);
     }
 }
 
