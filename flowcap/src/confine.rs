@@ -67,8 +67,7 @@ impl Confinement {
     /// # Errors
     /// [`Error::Permission`] where that is refused.
     pub(crate) fn check_folders(&self) -> Result<(), Error> {
-        check_folders(&self.profile, self.mode)
-            .map_err(|Refusal { what, hint }| Error::Permission { what, hint })
+        check_folders(&self.profile, self.mode).map_err(no_permission)
     }
 
     /// Confines a process that is for one thing only, and says nothing.
@@ -168,7 +167,6 @@ impl Confinement {
 }
 
 /// Makes an error of a refusal, for the exit code that the main process ends with.
-#[cfg(any(feature = "ship", all(target_os = "linux", feature = "host", feature = "live")))]
 fn no_permission(Refusal { what, hint }: Refusal) -> Error {
     Error::Permission { what, hint }
 }

@@ -9,7 +9,7 @@ use flowcore::meter::{Reopen, Stop, Watched};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use super::{exit, say};
+use super::fail;
 
 /// Has a file that grows beyond the limit (`ulimit -f`, `LimitFSIZE=`) be one that cannot be written, as on a full disk: the
 /// signal that comes with it would end the process in the middle of a line.
@@ -23,7 +23,7 @@ pub(crate) fn stop_on_signals(stop: Stop) -> Result<(), Error> {
     let asked = Asked { stops: [stop, Stop::new()], reopen: Reopen::new(), watched: Watched::new() };
     Signals::new([SIGINT, SIGTERM])
         .and_then(|signals| stop_on(signals, asked))
-        .map_err(|error| Error::Internal(format!("signals: {error}")))
+        .map_err(|error| unheard(&error))
 }
 
 /// What signals ask a meter for.
@@ -55,6 +55,9 @@ pub(super) fn stop_on(mut signals: Signals, ask: Asked) -> io::Result<()> {
 
 /// Says that signals cannot be heard.
 pub(crate) fn no_signals(error: &io::Error) -> ExitCode {
-    say(&format!("flowcap: signals: {error}"));
-    exit::INTERNAL.into()
+    fail(&unheard(error))
+}
+
+fn unheard(error: &io::Error) -> Error {
+    Error::Internal(format!("signals: {error}"))
 }

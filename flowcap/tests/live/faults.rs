@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cable::{Cable, LINK, Program, records, skip, text};
 use crate::packets;
+use crate::processes::ticks;
 
 #[test]
 fn an_interface_that_goes_down_and_up() {
@@ -49,10 +50,11 @@ fn an_interface_that_is_deleted_and_made_again() {
             let now = counters(&stats);
             now["interfaces_missing"] == json!([LINK]) && now["kernel_received"] == packets(&whole(&out))
         });
-        let before = ticks(&flowcap);
+        let ticks = || ticks(flowcap.id()).expect("a process");
+        let before = ticks();
         sleep(Duration::from_secs(2));
         // 1 % of two seconds are 2 ticks; looking without a rest takes some 200, beside other work some dozens.
-        let took = ticks(&flowcap) - before;
+        let took = ticks() - before;
         assert!(took <= 10, "{took} ticks in two seconds of nothing to do");
         cable.join(LINK).expect("a link");
         wait_for_capture(&mut flowcap, &cable, LINK);
@@ -213,14 +215,6 @@ fn wait_for_log(flowcap: &mut Program, what: &str, times: usize) {
 fn ip(cable: &Cable, namespace: &str, line: &[&str]) {
     let ran = cable.start(namespace, "ip", line).finish();
     assert!(ran.status.success(), "{}", ran.stderr);
-}
-
-/// The time that a process has taken of processors, in hundredths of a second.
-fn ticks(program: &Program) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", program.id())).expect("a process");
-    // Behind the name, in which anything may stand, from the third field on; utime and stime are the 14th and 15th.
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
 /// The records of a file that is being written.

@@ -6,6 +6,9 @@
 #[allow(dead_code)]
 mod cable;
 mod faults;
+#[allow(dead_code)]
+#[path = "../ship/processes.rs"]
+mod processes;
 mod recorded;
 
 use std::fs;

@@ -8,6 +8,9 @@
 #[path = "../../../flowcore/tests/corpus_files/mod.rs"]
 mod corpus_files;
 mod mutant;
+#[allow(dead_code)]
+#[path = "../ship/processes.rs"]
+mod processes;
 mod walk;
 
 use std::fs::{self, File};
@@ -107,7 +110,7 @@ impl Place {
         let mut child = command.spawn().unwrap();
         let (mut worked, mut at) = (None, start);
         let status = loop {
-            let now = ticks(child.id());
+            let now = processes::ticks(child.id());
             if now != worked {
                 (worked, at) = (now, Instant::now());
             }
@@ -131,14 +134,6 @@ impl Place {
             stats: text("stats.jsonl").lines().last().map(json).unwrap_or_default(),
         }
     }
-}
-
-/// The time that a process has taken of processors, where the system tells.
-fn ticks(process: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // Behind the name, in which anything may stand, from the third field on; utime and stime are the 14th and 15th.
-    let fields = stat.rsplit(')').next()?.split_whitespace();
-    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok()).sum()
 }
 
 /// What came of a mutant.

@@ -11,7 +11,7 @@ use crate::capture::{Next, Source, SourceCounts};
 use crate::error::Error;
 use crate::packet::{Frame, LinkType};
 use crate::record::Record;
-use crate::shard::FATAL;
+use crate::shard::{FATAL, datagram};
 use crate::sink::Sink;
 use crate::time::Timestamp;
 
@@ -20,7 +20,7 @@ const PACKETS: u16 = 5_000;
 /// A packet of a flow of its own every millisecond.
 struct Packets {
     sent: u16,
-    data: [u8; 28],
+    data: Vec<u8>,
     is_live: bool,
     /// The packet at which something panics.
     fatal: u16,
@@ -35,7 +35,7 @@ impl Source for Packets {
         self.sent += 1;
         let is_fatal = self.sent == self.fatal;
         assert!(!(is_fatal && self.panics_itself), "as the test wants it");
-        self.data[20..22].copy_from_slice(&self.sent.to_be_bytes());
+        self.data = datagram(self.sent);
         Ok(Next::Frame(Frame {
             data: &self.data,
             time: Some(Timestamp::from_nanos(i64::from(self.sent) * 1_000_000)),
@@ -55,9 +55,7 @@ impl Source for Packets {
 }
 
 fn packets(fatal: u16, panics_itself: bool, is_live: bool) -> Box<Packets> {
-    let head = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 1];
-    let data = [&head[..], &[0, 0, 0x27, 0x0f, 0, 8, 0, 0]].concat().try_into().unwrap();
-    Box::new(Packets { sent: 0, data, is_live, fatal, panics_itself })
+    Box::new(Packets { sent: 0, data: Vec::new(), is_live, fatal, panics_itself })
 }
 
 /// Counts its records; may panic at one of them, or at the end.

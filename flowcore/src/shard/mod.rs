@@ -26,7 +26,7 @@ use batch::Batch;
 use channel::{AtomicBool, JoinHandle, Receiver, Sender, TrySendError, bounded, spawn};
 pub use merge::{Merge, Merged, ShardReport};
 #[cfg(test)]
-pub(crate) use tests::FATAL;
+pub(crate) use tests::{FATAL, datagram};
 use worker::Worker;
 
 /// What happens to packets when a shard does not keep up.

@@ -15,7 +15,7 @@ use crate::capture::{Next, Source, SourceCounts};
 use crate::error::Error;
 use crate::packet::{Frame, LinkType};
 use crate::record::Record;
-use crate::shard::FATAL;
+use crate::shard::{FATAL, datagram};
 use crate::sink::Sink;
 use crate::table::TableOptions;
 use crate::time::Timestamp;
@@ -130,7 +130,7 @@ impl Round {
                 stop.request();
             })
         });
-        let source = Traffic { round: self.clone(), watched, sent: 0, data: [0; 28] };
+        let source = Traffic { round: self.clone(), watched, sent: 0, data: Vec::new() };
         let summary = meter.run(Box::new(source), &stop);
         somebody.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(summary.false_identities, [""; 0], "{self:?}");
@@ -154,7 +154,7 @@ struct Traffic {
     round: Round,
     watched: Watched,
     sent: u64,
-    data: [u8; 28],
+    data: Vec<u8>,
 }
 
 impl Source for Traffic {
@@ -175,9 +175,7 @@ impl Source for Traffic {
         }
         let wire_len = if round.fails(Fault::ShardPanics, self.sent) { FATAL } else { 28 };
         self.sent += 1;
-        self.data[..4].copy_from_slice(&[0x45, 0, 0, 28]);
-        self.data[8..12].copy_from_slice(&[64, 17, 0, 0]);
-        self.data[20..26].copy_from_slice(&[(self.sent >> 8) as u8, self.sent as u8, 0x27, 0x0f, 0, 8]);
+        self.data = datagram(self.sent as u16);
         Ok(Next::Frame(Frame {
             data: &self.data,
             time: Some(Timestamp::from_nanos(self.sent as i64 * 1_000)),

@@ -15,7 +15,7 @@ pub(super) fn may_panic(batch: &Batch) {
 }
 
 /// Returns a UDP datagram in an IPv4 packet.
-fn datagram(port: u16) -> Vec<u8> {
+pub(crate) fn datagram(port: u16) -> Vec<u8> {
     let ports = [port.to_be_bytes(), 9_999u16.to_be_bytes()].concat();
     let ip = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 1];
     [&ip[..], &ports, &[0, 8, 0, 0]].concat()
