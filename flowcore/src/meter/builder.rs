@@ -1,7 +1,8 @@
 //! What a meter is made of.
 
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::{Aides, Progress, Reopen, Watched};
@@ -78,7 +79,7 @@ impl Meter {
         MeterBuilder(Meter {
             decode: DecodeOptions::default(),
             table: TableOptions::default(),
-            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            shards: *CORES,
             sinks: Vec::new(),
             besides: Vec::new(),
             stats_sink: None,
@@ -97,6 +98,10 @@ impl Meter {
 
 /// How many shards a meter may have.
 pub const MOST_SHARDS: usize = 256;
+
+/// How many shards a meter has unless it is told: asked once, since the answer is read from a dozen files.
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| available_parallelism().map_or(1, usize::from).min(MOST_SHARDS));
 
 /// Describes a [`Meter`].
 pub struct MeterBuilder(Meter);
@@ -120,7 +125,8 @@ impl MeterBuilder {
         self
     }
 
-    /// Sets the number of shards, each a thread with a table of its own. Default: the number of cores.
+    /// Sets the number of shards, each a thread with a table of its own. Default: the number of cores, at most
+    /// [`MOST_SHARDS`].
     pub fn shards(mut self, count: usize) -> Self {
         self.0.shards = count;
         self
