@@ -1,7 +1,7 @@
 //! Any text wherever a record has text from outside: JSON gives it back, CSV gives it back escaped, and nothing that acts
 //! on a terminal or hides what it says stands in any output.
 //!
-//! Input: a byte that says which output, and the text; 255 stands for all of them.
+//! Input: a byte that says which output, and the text; before a long one 255 stands for all of them.
 #![no_main]
 
 use std::collections::HashMap;
@@ -59,7 +59,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((&which, text)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(text);
     match which {
-        255 => OUTPUTS.iter().for_each(|output| output(&text)),
+        // In seeds that are run once; of mutants each takes one, which is ten times as fast.
+        255 if text.len() > 512 => OUTPUTS.iter().for_each(|output| output(&text)),
         _ => OUTPUTS[usize::from(which) % OUTPUTS.len()](&text),
     }
 });
