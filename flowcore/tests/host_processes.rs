@@ -116,6 +116,27 @@ fn a_socket_passed_to_a_stranger_has_no_single_owner() {
     assert_eq!(named(&processes.owner(&socket(inode, 0))).0.pid as u64, heir);
 }
 
+/// Who closes one socket and opens the next has as many descriptors as before, and the number of the new one says nothing.
+#[test]
+fn who_talked_with_a_peer_before_is_asked_whole() {
+    if !can_run() {
+        return;
+    }
+    let mut client = Talk::python(
+        "a = [socket.socket() for _ in range(20)]; say(a[0])\n\
+         while at := sys.stdin.readline(): at = int(at); a[at].close(); a[at] = socket.socket(); say(a[at])",
+    );
+    let mut processes = Processes::open().unwrap();
+    let (mut inode, pid) = client.numbers();
+    for at in [19, 0].repeat(10) {
+        assert_eq!(u64::from(named(&processes.owner(&socket(inode, 0))).0.pid), pid);
+        client.tell(&at.to_string());
+        inode = client.numbers().0;
+    }
+    // Others start processes meanwhile, and each second all are looked at.
+    assert!(processes.counts().sweeps <= 10, "{:?}", processes.counts());
+}
+
 #[test]
 fn a_process_that_vanished() {
     if !can_run() {
@@ -389,7 +410,11 @@ impl Talk {
     }
 
     fn go_on(&mut self) {
-        self.input.write_all(b"\n").unwrap();
+        self.tell("");
+    }
+
+    fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
     }
 }
 

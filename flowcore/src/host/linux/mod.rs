@@ -13,6 +13,7 @@ mod destroyed;
 mod diag;
 mod diag_message;
 mod exec;
+mod hints;
 mod holders;
 mod listing;
 mod namespace;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::host::{Owner, Process, ProcessTable, Socket};
 
 use super::container::Cgroups;
+use super::hints::Hints;
 use super::holders::{Holder, Holders, Wanted};
 use super::newcomers::Newcomers;
 use super::numbers::Numbers;
@@ -30,6 +31,8 @@ pub struct Processes {
     holders: Holders,
     /// The processes that were named last, the latest first.
     recent: VecDeque<u32>,
+    /// Who owned the last sockets of an end.
+    hints: Hints,
     /// Sockets that no process was found to hold.
     nowhere: Numbers,
     /// Users of processes that cannot be looked into.
@@ -89,6 +92,7 @@ impl Processes {
             cgroups: Cgroups::new(places.cgroups()),
             holders: Holders::default(),
             recent: VecDeque::with_capacity(RECENT),
+            hints: Hints::default(),
             nowhere: Numbers::default(),
             closed_users: HashSet::new(),
             swept: None,
@@ -151,7 +155,10 @@ impl ProcessTable for Processes {
         if others {
             let round = self.proc.newest().map(|newest| self.newcomers.round(newest)).unwrap_or_default();
             let mut whole = self.ask_newcomers(&round.first, &wanted, inode, deadline) && round.whole;
-            found = found || !self.holders.of(inode).is_empty() || self.ask_recent(&wanted, inode, deadline);
+            found = found
+                || !self.holders.of(inode).is_empty()
+                || self.ask_likely(socket, &wanted, deadline)
+                || self.ask_recent(&wanted, inode, deadline);
             whole = whole && self.ask_newcomers(&round.then, &wanted, inode, deadline);
             found = found || !self.holders.of(inode).is_empty();
             if whole {
@@ -177,6 +184,7 @@ impl ProcessTable for Processes {
             owner => owner,
         };
         if let Owner::Process { process, .. } = &owner {
+            self.hints.add(socket, process.pid);
             self.remember(process.pid);
         }
         owner
@@ -269,13 +277,18 @@ impl Processes {
         }
     }
 
+    /// Asks the processes that owned the last sockets of the same ends.
+    fn ask_likely(&mut self, socket: &Socket, wanted: &Wanted<'_>, deadline: Instant) -> bool {
+        self.hints.of(socket).into_iter().any(|pid| self.ask_owner(pid, wanted, socket.inode, deadline, true))
+    }
+
     /// Asks the processes that were named last whether they hold a socket.
     fn ask_recent(&mut self, wanted: &Wanted<'_>, inode: u64, deadline: Instant) -> bool {
         let mut unchanged = Vec::new();
         for pid in self.recent.clone() {
             if self.has_as_many(pid) {
                 unchanged.push(pid);
-            } else if self.ask_owner(pid, wanted, inode, deadline) {
+            } else if self.ask_owner(pid, wanted, inode, deadline, false) {
                 return true;
             }
             if Instant::now() > deadline {
@@ -287,7 +300,7 @@ impl Processes {
         let holds =
             |pid: &u32| last(self, *pid).is_some_and(|last| self.proc.socket(*pid, last) == Some(inode));
         let swapped = unchanged.into_iter().find(holds);
-        swapped.is_some_and(|pid| self.ask_owner(pid, wanted, inode, deadline))
+        swapped.is_some_and(|pid| self.ask_owner(pid, wanted, inode, deadline, false))
     }
 
     /// Tells whether a process has as many descriptors as when they were read.
@@ -297,7 +310,14 @@ impl Processes {
     }
 
     /// Asks a process that was named not long ago whether it holds a socket.
-    fn ask_owner(&mut self, pid: u32, wanted: &Wanted<'_>, inode: u64, deadline: Instant) -> bool {
+    fn ask_owner(
+        &mut self,
+        pid: u32,
+        wanted: &Wanted<'_>,
+        inode: u64,
+        deadline: Instant,
+        is_likely: bool,
+    ) -> bool {
         let Ok(descriptors) = self.proc.descriptors(pid) else {
             self.recent.retain(|other| *other != pid);
             return false;
@@ -310,7 +330,9 @@ impl Processes {
         let hit = near.into_iter().find(|number| descriptors.socket(*number) == Some(inode));
         if let Some(number) = hit {
             self.holders.add(pid, number, inode);
-        } else if !self.holders.is_unchanged(pid, &descriptors.glance) {
+        } else if !self.holders.is_unchanged(pid, &descriptors.glance)
+            || (is_likely && descriptors.glance.open <= FEW)
+        {
             self.counts.processes_read += 1;
             if self.holders.read(pid, &descriptors, wanted, deadline).is_err() {
                 self.holders.forget(pid);
@@ -575,6 +597,8 @@ const SETTLE: Duration = Duration::from_millis(2);
 const RECHECK: Duration = Duration::from_secs(1);
 /// How many of the latest owners are asked first.
 const RECENT: usize = 16;
+/// Up to so many descriptors of a likely owner are read although there are as many as before.
+const FEW: u64 = 32;
 /// How many sockets without a holder are remembered at most.
 const NOWHERE: usize = 65_536;
 /// How far up ancestors are followed.
