@@ -71,6 +71,7 @@ mod apart {
     use std::sync::mpsc::{RecvTimeoutError, channel};
     use std::sync::{Arc, Mutex, PoisonError};
     use std::thread::{self, JoinHandle};
+    use std::time::Instant;
 
     use clap::Args;
     use flowcore::enrich::{IndexWriter, LocalAddresses};
@@ -201,7 +202,8 @@ mod apart {
     impl LookupsArgs {
         fn look_up(&self, confinement: &Confinement, has_started: &mut bool) -> Result<(), Error> {
             beside::leave_signals()?;
-            let news = News(Arc::new(Mutex::new(beside::to_parent()?)));
+            let parent = Parent { pipe: beside::to_parent()?, told: Instant::now() };
+            let news = News(Arc::new(Mutex::new(parent)));
             let told = news.clone();
             let prepare =
                 move |writer: &mut IndexWriter| writer.on_news(move |news| told.take(news.as_ref()));
@@ -235,7 +237,20 @@ mod apart {
 
     /// The way to the other process, for all threads.
     #[derive(Clone)]
-    struct News(Arc<Mutex<NewsWriter<File>>>);
+    struct News(Arc<Mutex<Parent>>);
+
+    struct Parent {
+        pipe: NewsWriter<File>,
+        /// When all that there was was sent off.
+        told: Instant,
+    }
+
+    impl Parent {
+        fn flush(&mut self) -> io::Result<()> {
+            self.told = Instant::now();
+            self.pipe.flush()
+        }
+    }
 
     impl News {
         /// Tells at once.
@@ -245,19 +260,20 @@ mod apart {
 
         /// Tells at once.
         fn say(&self, message: &Message<&SocketNews>) {
-            self.send(|parent| parent.write(message).and_then(|()| parent.flush()));
+            self.send(|parent| parent.pipe.write(message).and_then(|()| parent.flush()));
         }
 
-        /// Takes what comes, and sends it off together when nothing more does.
+        /// Takes what comes, and sends it off together when nothing more does; a moment later if that was done just now.
         fn take(&self, news: Option<&SocketNews>) {
             self.send(|parent| match news {
-                Some(news) => parent.write(&Message::News(news)),
+                Some(news) => parent.pipe.write(&Message::News(news)),
+                None if parent.told.elapsed() < TOGETHER => Ok(()),
                 None => parent.flush(),
             });
         }
 
         /// Writes, as long as there is somebody to read: without, standard input ends as well.
-        fn send(&self, send: impl FnOnce(&mut NewsWriter<File>) -> io::Result<()>) {
+        fn send(&self, send: impl FnOnce(&mut Parent) -> io::Result<()>) {
             let mut parent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = send(&mut parent)
                 && error.kind() != ErrorKind::BrokenPipe
@@ -268,6 +284,8 @@ mod apart {
     }
 
     const PROCESS: &str = "the process that looks up sockets";
+    /// How long news wait for others: a flow is written later than that, and waking up costs more than reading them.
+    const TOGETHER: Duration = Duration::from_millis(20);
     /// How often counters and addresses are told.
     const TICK: Duration = Duration::from_secs(1);
 }

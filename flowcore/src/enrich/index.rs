@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
-use super::news::Told;
+use super::news::{Introduced, Told};
 use super::sighting::{self, Entry, Sighting, Tuple};
 use crate::host::{Owner, Query, Socket};
 use crate::record::{SightedAs, SightedSocket, SocketNews};
@@ -130,6 +130,7 @@ pub struct IndexWriter {
     held: VecDeque<(Timestamp, Tuple, u64)>,
     leaving: Option<Leaving>,
     pub(super) told: Option<Told>,
+    pub(super) introduced: Introduced,
 }
 
 impl IndexWriter {
@@ -152,6 +153,7 @@ impl IndexWriter {
             held: VecDeque::new(),
             leaving: None,
             told: None,
+            introduced: Introduced::default(),
         }
     }
 
@@ -182,9 +184,13 @@ impl IndexWriter {
         now: Timestamp,
         owner: Option<Owner>,
     ) {
-        self.tell(|| {
-            let (query, socket, owner) = (*query, socket.clone(), owner.clone());
-            SocketNews::Answered { query, socket, is, asked, now, owner }
+        self.tell_with(owner.as_ref(), |owner| SocketNews::Answered {
+            query: *query,
+            socket: socket.clone(),
+            is,
+            asked,
+            now,
+            owner,
         });
         let tuple = Tuple::of_query(self.index.home(), query);
         let Some(socket) = self.sighting(socket, now, owner) else { return };
@@ -208,9 +214,12 @@ impl IndexWriter {
         now: Timestamp,
         owner: Option<Owner>,
     ) {
-        self.tell(|| {
-            let (query, listener, owner) = (*query, listener.clone(), owner.clone());
-            SocketNews::StandsBy { query, listener, asked, now, owner }
+        self.tell_with(owner.as_ref(), |owner| SocketNews::StandsBy {
+            query: *query,
+            listener: listener.clone(),
+            asked,
+            now,
+            owner,
         });
         let tuple = Tuple::of_query(self.index.home(), query);
         // Its owner is that of this connection only: it may be one of several listeners.
@@ -222,7 +231,7 @@ impl IndexWriter {
 
     /// Takes a socket that is there now, whoever it may answer for.
     pub(super) fn seen(&mut self, socket: &Socket, now: Timestamp, owner: Option<Owner>) {
-        self.tell(|| SocketNews::Seen { socket: socket.clone(), now, owner: owner.clone() });
+        self.tell_with(owner.as_ref(), |owner| SocketNews::Seen { socket: socket.clone(), now, owner });
         let Some(tuple) = Tuple::of_socket(self.index.home(), socket) else { return };
         let Some(is) = sighting::relation(&tuple, socket) else { return };
         let Some(socket) = self.sighting(socket, now, owner) else { return };

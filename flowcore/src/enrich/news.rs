@@ -1,8 +1,12 @@
 //! An index that follows another one, in a process that may not look sockets up itself.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::index::IndexWriter;
 use super::lookups::Requests;
-use crate::record::SocketNews;
+use crate::host::{Owner, Process};
+use crate::record::{OwnerNews, SocketNews};
 
 /// Is told of all that changes an index, and with none that nothing more comes for a while.
 pub(super) type Told = Box<dyn FnMut(Option<SocketNews>) + Send>;
@@ -17,13 +21,19 @@ impl IndexWriter {
     /// Does what was done to the index that is followed; news of other things change nothing.
     pub fn follow(&mut self, news: SocketNews) {
         match news {
+            SocketNews::Process { number, process } => self.introduced.meet(number, process),
             SocketNews::Answered { query, socket, is, asked, now, owner } => {
+                let owner = owner.and_then(|owner| self.introduced.owner(owner));
                 self.answered(&query, &socket, is, asked, now, owner);
             }
             SocketNews::StandsBy { query, listener, asked, now, owner } => {
+                let owner = owner.and_then(|owner| self.introduced.owner(owner));
                 self.stands_by(&query, &listener, asked, now, owner);
             }
-            SocketNews::Seen { socket, now, owner } => self.seen(&socket, now, owner),
+            SocketNews::Seen { socket, now, owner } => {
+                let owner = owner.and_then(|owner| self.introduced.owner(owner));
+                self.seen(&socket, now, owner);
+            }
             SocketNews::NobodyAnswers { query, now } => self.none_answers(&query, now),
             SocketNews::Closed { socket, at, now } => self.closed(&socket, at, now),
             SocketNews::EndUnseen { since, now } => self.end_unseen(since, now),
@@ -38,6 +48,28 @@ impl IndexWriter {
         }
     }
 
+    /// Tells what is said of a socket with an owner; a process is introduced first.
+    pub(super) fn tell_with(
+        &mut self,
+        owner: Option<&Owner>,
+        news: impl FnOnce(Option<OwnerNews>) -> SocketNews,
+    ) {
+        if self.told.is_none() {
+            return;
+        }
+        let owner = owner.map(|owner| match owner {
+            Owner::Process { process, shared } => {
+                let (number, is_new) = self.introduced.number(process);
+                if is_new {
+                    self.tell(|| SocketNews::Process { number, process: Arc::clone(process) });
+                }
+                OwnerNews::Process { number, shared: *shared }
+            }
+            other => OwnerNews::Other(other.clone()),
+        });
+        self.tell(|| news(owner));
+    }
+
     /// Says that nothing more comes for a while.
     pub(super) fn rest(&mut self) {
         if let Some(told) = &mut self.told {
@@ -45,6 +77,50 @@ impl IndexWriter {
         }
     }
 }
+
+/// The processes that both sides know by number. What is said of one is long, most sockets are of few, and one who follows
+/// keeps each once.
+#[derive(Default)]
+pub(super) struct Introduced {
+    processes: HashMap<u32, Arc<Process>>,
+    /// The number that is given next.
+    next: u32,
+}
+
+impl Introduced {
+    /// Returns the number of a process, and whether it was given only now.
+    fn number(&mut self, process: &Arc<Process>) -> (u32, bool) {
+        let known = self.processes.iter().find(|(_, known)| Arc::ptr_eq(known, process));
+        if let Some((number, _)) = known {
+            return (*number, false);
+        }
+        let number = self.next;
+        self.next = (number + 1) % PROCESSES;
+        self.meet(number, Arc::clone(process));
+        (number, true)
+    }
+
+    /// Takes note of a number.
+    fn meet(&mut self, number: u32, process: Arc<Process>) {
+        if number < PROCESSES {
+            self.processes.insert(number, process);
+        }
+    }
+
+    /// Returns the owner that is meant; none where the process was never introduced.
+    fn owner(&self, owner: OwnerNews) -> Option<Owner> {
+        match owner {
+            OwnerNews::Process { number, shared } => {
+                let process = Arc::clone(self.processes.get(&number)?);
+                Some(Owner::Process { process, shared })
+            }
+            OwnerNews::Other(owner) => Some(owner),
+        }
+    }
+}
+
+/// So many processes are known by number at a time.
+const PROCESSES: u32 = 64;
 
 impl Requests {
     /// Returns what was counted until now, as news.

@@ -32,7 +32,7 @@ pub use event::{EventKind, EventSource, NetworkEvent};
 pub use host::HostNews;
 pub use members::{Described, Members, Row};
 pub use network::{NetworkStatsRecord, RouteRecord};
-pub use news::{Message, SocketNews};
+pub use news::{Message, OwnerNews, SocketNews};
 pub use only::Only;
 pub use process::{
     Match, Owners, ProcessChange, ProcessObject, ProcessObjects, ProcessRecord, Unattributed, Who,

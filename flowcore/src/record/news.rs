@@ -1,12 +1,13 @@
 //! What a process that looks up sockets tells another one, which has no permission to.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::sighted::SightedAs;
 use crate::error::Reason;
-use crate::host::{Owner, Query, Socket};
+use crate::host::{Owner, Process, Query, Socket};
 use crate::time::Timestamp;
 
 /// What a process says to the one that it works beside; `N` is its news.
@@ -47,6 +48,13 @@ pub enum SocketNews {
         /// Questions that the machine did not answer.
         failed: u64,
     },
+    /// A process that is named by this number from now on.
+    Process {
+        /// The number, which another process may have had until now.
+        number: u32,
+        /// The process.
+        process: Arc<Process>,
+    },
     /// A socket answered for a tuple.
     Answered {
         /// The tuple.
@@ -61,7 +69,7 @@ pub enum SocketNews {
         /// When the answer came.
         now: Timestamp,
         /// Its owner, where that was looked up as well.
-        owner: Option<Owner>,
+        owner: Option<OwnerNews>,
     },
     /// A listener stands by for a connection.
     StandsBy {
@@ -74,7 +82,7 @@ pub enum SocketNews {
         /// When the answer came.
         now: Timestamp,
         /// Its owner.
-        owner: Option<Owner>,
+        owner: Option<OwnerNews>,
     },
     /// A socket is there.
     Seen {
@@ -83,7 +91,7 @@ pub enum SocketNews {
         /// When.
         now: Timestamp,
         /// Its owner, where that was looked up as well.
-        owner: Option<Owner>,
+        owner: Option<OwnerNews>,
     },
     /// No socket answers for a tuple.
     NobodyAnswers {
@@ -113,6 +121,20 @@ pub enum SocketNews {
         /// When.
         now: Timestamp,
     },
+}
+
+/// An owner, as it is told.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum OwnerNews {
+    /// A process, and how many hold the socket with it.
+    Process {
+        /// The number of [`SocketNews::Process`].
+        number: u32,
+        /// How many processes hold the socket.
+        shared: u32,
+    },
+    /// Anything else.
+    Other(Owner),
 }
 
 /// A word of records, as it stands there.

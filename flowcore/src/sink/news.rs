@@ -85,8 +85,8 @@ mod tests {
     use crate::host::{Owner, Query, Socket, SocketKind, SocketState};
     use crate::key::{Endpoint, Proto};
     use crate::record::{
-        AlertRecord, NetworkStatsRecord, ProcessChange, ProcessRecord, RouteRecord, Rule, SightedAs,
-        SocketNews,
+        AlertRecord, NetworkStatsRecord, OwnerNews, ProcessChange, ProcessRecord, RouteRecord, Rule,
+        SightedAs, SocketNews,
     };
     use crate::time::Timestamp;
 
@@ -108,11 +108,20 @@ mod tests {
         };
         let at = Timestamp::from_nanos(1_700_000_000_000_000_001);
         let now = Timestamp::from_nanos(1_700_000_000_000_000_002);
-        let owner = Some(Owner::UidOnly { uid: 5, container_id: Some("\u{1}é\n".into()) });
+        let owner = Owner::UidOnly { uid: 5, container_id: Some("\u{1}é\n".into()) };
+        let owner = Some(OwnerNews::Other(owner));
         vec![
             SocketNews::Addresses(vec![local.addr, remote.addr]),
             SocketNews::Counted { lookups: 1, dropped: 2, lost: 3, failed: 4 },
-            SocketNews::Seen { socket: socket.clone(), now, owner: owner.clone() },
+            SocketNews::Process {
+                number: 3,
+                process: sample_host::process(7, "/usr/bin/nc", &["nc", "\u{7f}"]),
+            },
+            SocketNews::Seen {
+                socket: socket.clone(),
+                now,
+                owner: Some(OwnerNews::Process { number: 3, shared: 2 }),
+            },
             SocketNews::Answered {
                 query,
                 socket: socket.clone(),

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::super::{IndexLimits, IndexWriter};
 use super::*;
 use crate::host::{Query, Socket, SocketKind, SocketState};
+use crate::record::{OwnerNews, SocketNews};
 
 /// What is done to an index: the operation, the socket, its port, and how much time passes before.
 type Step = (u8, u64, u16, i64);
@@ -79,4 +80,48 @@ proptest! {
         };
         prop_assert_eq!(sorted(led), sorted(followed));
     }
+}
+
+/// What is said of a process goes through the pipe once; its number is given to another one in the end.
+#[test]
+fn a_process_is_told_once() {
+    let limits = IndexLimits::default();
+    let (mut leader, mut follower) = (IndexWriter::new(limits.clone()), IndexWriter::new(limits));
+    let (told, news) = channel();
+    leader.on_news(move |news| news.into_iter().for_each(|news| told.send(news).unwrap()));
+    let (led, followed) = (recorded(&mut leader), recorded(&mut follower));
+    let mut introduced = Vec::new();
+    let first = process(1, "curl");
+    let others = (2..200).map(|pid| process(pid, "wget"));
+    let owners = std::iter::repeat_n(first.clone(), 3).chain(others).chain([first]);
+    for (cookie, owner) in (1..).zip(owners) {
+        leader.seen(&socket(cookie, cookie as u16, false), at(cookie as i64), Some(owner));
+        for news in news.try_iter() {
+            if let SocketNews::Process { process, .. } = &news {
+                introduced.push(process.pid);
+            }
+            follower.follow(news);
+        }
+    }
+    assert_eq!(introduced, (1..200).chain([1]).collect::<Vec<_>>());
+    leader.finish();
+    follower.finish();
+    let sorted = |sockets: Arc<Mutex<Vec<SightedSocket>>>| {
+        let mut sockets = std::mem::take(&mut *sockets.lock().unwrap());
+        sockets.sort_by_key(|socket| socket.cookie);
+        sockets
+    };
+    let (led, followed) = (sorted(led), sorted(followed));
+    assert_eq!(led.len(), 202);
+    assert_eq!(led, followed);
+}
+
+#[test]
+fn a_number_that_was_never_given_names_nobody() {
+    let mut follower = IndexWriter::new(IndexLimits::default());
+    let gone = recorded(&mut follower);
+    let owner = Some(OwnerNews::Process { number: 7, shared: 1 });
+    follower.follow(SocketNews::Seen { socket: socket(1, 1, false), now: at(1), owner });
+    follower.finish();
+    assert_eq!(gone.lock().unwrap()[0].owner, None);
 }
