@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cable::{Cable, LINK, Program, records, skip, text};
 use crate::packets;
-use crate::processes::ticks;
+use crate::ticks::ticks;
 
 #[test]
 fn an_interface_that_goes_down_and_up() {

@@ -6,10 +6,8 @@
 #[allow(dead_code)]
 mod cable;
 mod faults;
-#[allow(dead_code)]
-#[path = "../ship/processes.rs"]
-mod processes;
 mod recorded;
+mod ticks;
 
 use std::fs;
 use std::process::Command;

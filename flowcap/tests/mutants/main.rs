@@ -8,9 +8,8 @@
 #[path = "../../../flowcore/tests/corpus_files/mod.rs"]
 mod corpus_files;
 mod mutant;
-#[allow(dead_code)]
-#[path = "../ship/processes.rs"]
-mod processes;
+#[path = "../live/ticks.rs"]
+mod ticks;
 mod walk;
 
 use std::fs::{self, File};
@@ -110,7 +109,7 @@ impl Place {
         let mut child = command.spawn().unwrap();
         let (mut worked, mut at) = (None, start);
         let status = loop {
-            let now = processes::ticks(child.id());
+            let now = ticks::ticks(child.id());
             if now != worked {
                 (worked, at) = (now, Instant::now());
             }

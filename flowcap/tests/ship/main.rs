@@ -16,8 +16,6 @@ mod https;
 mod killed;
 mod kills;
 mod outage;
-// What other tests need and these do not.
-#[allow(dead_code)]
 mod processes;
 mod restart;
 #[allow(dead_code)]

@@ -23,16 +23,13 @@ impl IndexWriter {
         match news {
             SocketNews::Process { number, process } => self.introduced.meet(number, process),
             SocketNews::Answered { query, socket, is, asked, now, owner } => {
-                let owner = owner.and_then(|owner| self.introduced.owner(owner));
-                self.answered(&query, &socket, is, asked, now, owner);
+                self.answered(&query, &socket, is, asked, now, self.introduced.owner(owner));
             }
             SocketNews::StandsBy { query, listener, asked, now, owner } => {
-                let owner = owner.and_then(|owner| self.introduced.owner(owner));
-                self.stands_by(&query, &listener, asked, now, owner);
+                self.stands_by(&query, &listener, asked, now, self.introduced.owner(owner));
             }
             SocketNews::Seen { socket, now, owner } => {
-                let owner = owner.and_then(|owner| self.introduced.owner(owner));
-                self.seen(&socket, now, owner);
+                self.seen(&socket, now, self.introduced.owner(owner));
             }
             SocketNews::NobodyAnswers { query, now } => self.none_answers(&query, now),
             SocketNews::Closed { socket, at, now } => self.closed(&socket, at, now),
@@ -108,8 +105,8 @@ impl Introduced {
     }
 
     /// Returns the owner that is meant; none where the process was never introduced.
-    fn owner(&self, owner: OwnerNews) -> Option<Owner> {
-        match owner {
+    fn owner(&self, owner: Option<OwnerNews>) -> Option<Owner> {
+        match owner? {
             OwnerNews::Process { number, shared } => {
                 let process = Arc::clone(self.processes.get(&number)?);
                 Some(Owner::Process { process, shared })

@@ -1,7 +1,7 @@
 //! An index that follows another one holds the same, and lets go of the same.
 
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 
 use proptest::prelude::*;
 
@@ -52,15 +52,28 @@ fn recorded(writer: &mut IndexWriter) -> Arc<Mutex<Vec<SightedSocket>>> {
     gone
 }
 
+/// Lines of sockets, whatever the order in which they left.
+fn sorted(sockets: Arc<Mutex<Vec<SightedSocket>>>) -> Vec<String> {
+    let mut lines: Vec<_> = sockets.lock().unwrap().iter().map(|one| format!("{one:?}")).collect();
+    lines.sort();
+    lines
+}
+
+/// An index, one that is to follow it, and what it tells.
+fn pair(limits: IndexLimits) -> (IndexWriter, IndexWriter, Receiver<SocketNews>) {
+    let (mut leader, follower) = (IndexWriter::new(limits.clone()), IndexWriter::new(limits));
+    let (told, news) = channel();
+    leader.on_news(move |news| news.into_iter().for_each(|news| told.send(news).unwrap()));
+    (leader, follower, news)
+}
+
 proptest! {
     #[test]
     fn a_follower_knows_what_the_leader_knows(
         steps in prop::collection::vec((0..8_u8, 1..9_u64, 1..4_u16, 0..40_000_i64), 1..60),
     ) {
         let limits = IndexLimits { sockets: 6, ..IndexLimits::default() };
-        let (mut leader, mut follower) = (IndexWriter::new(limits.clone()), IndexWriter::new(limits));
-        let (told, news) = channel();
-        leader.on_news(move |news| news.into_iter().for_each(|news| told.send(news).unwrap()));
+        let (mut leader, mut follower, news) = pair(limits);
         let (led, followed) = (recorded(&mut leader), recorded(&mut follower));
         let mut millis = 0;
         for step in steps {
@@ -73,11 +86,6 @@ proptest! {
         }
         leader.finish();
         follower.finish();
-        let sorted = |sockets: Arc<Mutex<Vec<SightedSocket>>>| {
-            let mut lines: Vec<_> = sockets.lock().unwrap().iter().map(|one| format!("{one:?}")).collect();
-            lines.sort();
-            lines
-        };
         prop_assert_eq!(sorted(led), sorted(followed));
     }
 }
@@ -85,10 +93,7 @@ proptest! {
 /// What is said of a process goes through the pipe once; its number is given to another one in the end.
 #[test]
 fn a_process_is_told_once() {
-    let limits = IndexLimits::default();
-    let (mut leader, mut follower) = (IndexWriter::new(limits.clone()), IndexWriter::new(limits));
-    let (told, news) = channel();
-    leader.on_news(move |news| news.into_iter().for_each(|news| told.send(news).unwrap()));
+    let (mut leader, mut follower, news) = pair(IndexLimits::default());
     let (led, followed) = (recorded(&mut leader), recorded(&mut follower));
     let mut introduced = Vec::new();
     let first = process(1, "curl");
@@ -106,11 +111,6 @@ fn a_process_is_told_once() {
     assert_eq!(introduced, (1..200).chain([1]).collect::<Vec<_>>());
     leader.finish();
     follower.finish();
-    let sorted = |sockets: Arc<Mutex<Vec<SightedSocket>>>| {
-        let mut sockets = std::mem::take(&mut *sockets.lock().unwrap());
-        sockets.sort_by_key(|socket| socket.cookie);
-        sockets
-    };
     let (led, followed) = (sorted(led), sorted(followed));
     assert_eq!(led.len(), 202);
     assert_eq!(led, followed);

@@ -1,6 +1,7 @@
 //! Who owned the last sockets of an end: a program that has talked with a server, or served at a port, mostly does so again.
 
 use std::collections::HashMap;
+use std::iter;
 
 use crate::host::{Socket, SocketKind};
 use crate::key::Endpoint;
@@ -49,7 +50,7 @@ impl Hints {
 /// The end here, which tells a server, and the one there, which tells its clients.
 fn ends(socket: &Socket) -> impl Iterator<Item = End> {
     let remote = socket.remote.map(|end| (socket.kind, true, end));
-    [Some((socket.kind, false, socket.local)), remote].into_iter().flatten()
+    iter::once((socket.kind, false, socket.local)).chain(remote)
 }
 
 /// So many owners of an end are remembered,

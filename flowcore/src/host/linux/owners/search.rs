@@ -113,7 +113,8 @@ impl Processes {
         self.proc.counts_descriptors && self.proc.glance(pid).is_ok_and(is_unchanged)
     }
 
-    /// Asks a process that was named not long ago whether it holds a socket.
+    /// Asks a process that was named not long ago whether it holds a socket; a likely one that has few descriptors is read
+    /// although it has as many as before.
     fn ask_owner(
         &mut self,
         pid: u32,
